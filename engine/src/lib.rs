@@ -1,0 +1,5 @@
+//! VelibInsight: streaming SQL over bike-share feeds, maintained in PostgreSQL.
+
+pub mod plan;
+pub mod sink;
+pub mod source;

@@ -1,0 +1,2 @@
+//! The `velib` command.
+fn main() {}

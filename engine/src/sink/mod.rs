@@ -1,0 +1,31 @@
+//! Sinks: where the views of a job are kept for its readers.
+//!
+//! A sink is handed *closed* changes: everything that happened to all the views of a job up to one
+//! timestamp, each view consolidated. It applies them together or not at all.
+
+use arrow::array::{Int64Array, RecordBatch};
+use velib_operators::Time;
+
+/// The changes of a job's views, complete at all timestamps below `upper`.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// Timestamps below this one are complete.
+    pub upper: Time,
+    /// The greatest timestamp at which anything entered: what the tables are as of.
+    pub as_of: Time,
+    /// By index of the view, only those that changed.
+    pub changes: Vec<Changes>,
+    /// Evaluation errors that came and went: (view, message), and how many.
+    pub errors: Vec<(usize, String, i64)>,
+}
+
+/// The net changes of one view: no row twice, no diff zero.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// Index into `plan::Job::views`.
+    pub view: usize,
+    /// Rows that appear or disappear.
+    pub rows: RecordBatch,
+    /// As many diffs as rows.
+    pub diffs: Int64Array,
+}

@@ -1,0 +1,152 @@
+//! Sources: how the world's documents become relations.
+//!
+//! A source is a folder (or file) of one shape: settings bound from `CREATE SOURCE … FROM KIND (…)`,
+//! `resolve` (what relations are there, with what columns), `run` (snapshots, in order of time). All of
+//! them are registered in [`CONNECTORS`].
+//!
+//! Invariants: a source knows nothing of jobs, plans or PostgreSQL; whatever a peer sends, it neither
+//! panics nor ends the source; what is refused is reported with its reason.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use velib_operators::Time;
+
+/// The settings of a `CREATE SOURCE`: `(name = value, …)`, values as text.
+pub type Options = BTreeMap<String, String>;
+
+/// What a source can do before it is bound: one entry a kind.
+pub trait Connector: Send + Sync {
+    /// The word after `FROM`, in capitals.
+    fn kind(&self) -> &'static str;
+    /// Checks the settings, without I/O.
+    ///
+    /// # Errors
+    /// An unknown, missing or unusable setting, by name.
+    fn bind(&self, options: &Options) -> Result<Arc<dyn Source>, SourceError>;
+}
+
+/// A source with its settings.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// Equal for equal settings: sources of equal identity are read once and shared by all jobs.
+    fn identity(&self) -> String;
+    /// The source ends by itself (files), and its times are those of the recording.
+    fn bounded(&self) -> bool;
+    /// Finds out what relations there are. Reads as little as it takes.
+    fn resolve<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Resolved, SourceError>>;
+    /// Sends events until the source ends (then it returns) or the receiver is gone. The channel is
+    /// bounded: a slow reader slows a bounded source down, and a live one drops nothing but polls late.
+    fn run(self: Arc<Self>, context: Context, out: mpsc::Sender<Event>) -> BoxFuture<'static, ()>;
+}
+
+/// What sources need of the process.
+#[derive(Clone)]
+pub struct Context {
+    /// Shared connections; see [`http`].
+    pub http: reqwest::Client,
+    /// Milliseconds since 1970, now. Passed in so that tests can hold it.
+    pub wall_clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Relative paths in settings start here.
+    pub folder: std::path::PathBuf,
+}
+
+/// What a source offers; sent to every process of the cluster with the job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// In the order of [`Snapshot::tables`].
+    pub relations: Vec<Relation>,
+    /// GEOJSON: polygons for the scalar function `<source>_at(lon, lat)`, as a GeoJSON feature
+    /// collection whose features have only `id` (string) and geometry.
+    pub zones: Option<String>,
+}
+
+/// A relation of a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Relation {
+    /// Its name behind the source's (`velib.status`); empty where the source is the relation itself.
+    pub name: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Columns that identify a row at any one time; empty where nothing does.
+    pub key: Vec<usize>,
+    /// Rows are only ever added; else each snapshot lists the relation whole, and what it no longer
+    /// lists is retracted.
+    pub appended: bool,
+    /// The column that holds the snapshot's time.
+    pub time_column: Option<usize>,
+}
+
+/// What a source has to say.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A good document, or several that belong together.
+    Snapshot(Snapshot),
+    /// Rows or documents that were refused, though the rest went on.
+    Rejected(Vec<Rejection>),
+    /// A poll that brought nothing new (unchanged, or failed), for the record.
+    Health(Health),
+}
+
+/// The relations of a source at one time.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Milliseconds since 1970: the fetch for live sources, the recording's for bounded ones. Strictly
+    /// increasing within a source.
+    pub time: Time,
+    /// As many as relations; `None`: not part of this snapshot, stays as it was.
+    pub tables: Vec<Option<RecordBatch>>,
+}
+
+/// Something refused: a row of `velib.quarantine`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Milliseconds since 1970.
+    pub time: Time,
+    /// The relation, or empty for a whole document.
+    pub relation: String,
+    /// Why, in words for the operator of the feed.
+    pub reason: String,
+    /// The row or the beginning of the document, at most [`Rejection::SAMPLE`] bytes.
+    pub sample: String,
+}
+
+impl Rejection {
+    /// The most bytes of refused input that are kept.
+    pub const SAMPLE: usize = 1024;
+}
+
+/// How a poll went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Milliseconds since 1970.
+    pub time: Time,
+    /// None: fine, nothing new.
+    pub error: Option<String>,
+    /// When it will be asked again, milliseconds since 1970.
+    pub next_poll: Time,
+}
+
+/// Why a source cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The settings are wrong: they name the setting and the remedy.
+    #[error("{0}")]
+    Settings(String),
+    /// The world is: it may be otherwise later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A schema without metadata, shared.
+pub fn schema(fields: Vec<arrow::datatypes::Field>) -> SchemaRef {
+    Arc::new(Schema::new(fields))
+}
+
+/// Every kind of source.
+pub const CONNECTORS: &[&dyn Connector] = &[];
