@@ -72,6 +72,7 @@ pub struct Relation {
     /// Its name behind the source's (`velib.status`); empty where the source is the relation itself.
     pub name: String,
     /// Its columns.
+    #[serde(with = "columns")]
     pub schema: SchemaRef,
     /// Columns that identify a row at any one time; empty where nothing does.
     pub key: Vec<usize>,
@@ -146,6 +147,27 @@ pub enum SourceError {
 /// A schema without metadata, shared.
 pub fn schema(fields: Vec<arrow::datatypes::Field>) -> SchemaRef {
     Arc::new(Schema::new(fields))
+}
+
+/// A schema in writing: name, type as Arrow spells it, nullability of each column.
+mod columns {
+    use super::*;
+    use arrow::datatypes::{DataType, Field};
+    use serde::de::Error;
+
+    pub fn serialize<S: serde::Serializer>(schema: &SchemaRef, to: S) -> Result<S::Ok, S::Error> {
+        let columns = schema.fields().iter().map(|f| (f.name(), f.data_type().to_string(), f.is_nullable()));
+        to.collect_seq(columns)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SchemaRef, D::Error> {
+        let columns = Vec::<(String, String, bool)>::deserialize(from)?;
+        let field = |(name, kind, nullable): (String, String, bool)| {
+            let kind: DataType = kind.parse().map_err(|e| D::Error::custom(format!("column {name}: {e}")))?;
+            Ok(Field::new(name, kind, nullable))
+        };
+        Ok(schema(columns.into_iter().map(field).collect::<Result<_, _>>()?))
+    }
 }
 
 /// Every kind of source.
