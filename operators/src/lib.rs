@@ -5,12 +5,33 @@
 //! one timestamp. Where rows are held and compared (arrangements, group tables, the sink) they are
 //! [`Row`]s: bytes that sort as the values do.
 //!
+//! An operator is a free function over [`Rows`], one file each. Stateless ones work on whole columns;
+//! stateful ones wait until a timestamp is *closed* (no more input can come at it), then move their state
+//! and send what changed, so that every output is as exact as the input, timestamp by timestamp.
+//!
 //! Invariants: nothing here reads a clock, does I/O, knows SQL text, or waits.
 
-pub mod accumulate;
-pub mod row;
-pub mod updates;
+use timely::dataflow::Stream;
 
+pub mod accumulate;
+pub mod aggregate;
+pub mod arrange;
+pub mod errors;
+pub mod exact;
+pub mod join;
+pub mod map;
+pub mod output;
+pub mod previous;
+pub mod recompute;
+pub mod row;
+pub mod schedule;
+pub mod stash;
+pub mod temporal;
+pub mod topk;
+pub mod updates;
+pub mod window;
+
+pub use errors::Errors;
 pub use row::{Row, RowCodec};
 pub use updates::Updates;
 
@@ -22,3 +43,6 @@ pub type Diff = i64;
 
 /// A vectorised scalar expression, evaluated on the rows of a batch.
 pub type Expr = std::sync::Arc<dyn datafusion::physical_expr::PhysicalExpr>;
+
+/// A collection, as it flows from operator to operator.
+pub type Rows<'scope> = Stream<'scope, Time, Vec<Updates>>;

@@ -1,0 +1,221 @@
+//! The last step: states of groups as columns of results.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, UInt32Array, new_null_array,
+};
+use arrow::compute::{cast_with_options, take};
+use arrow::datatypes::DataType;
+
+use super::cell::Cell;
+use super::partial::compared;
+use super::{Accumulator, Change, Function, Grouping, Regression, key_codec};
+use crate::errors::message;
+use crate::exact::Float;
+use crate::map::batch;
+use crate::{Diff, Row, RowCodec};
+
+/// Turns states into rows.
+pub(super) struct Finish {
+    grouping: Grouping,
+    keys: RowCodec,
+    firsts: Vec<Option<RowCodec>>,
+}
+
+impl Finish {
+    pub(super) fn new(grouping: &Grouping) -> Self {
+        let firsts = grouping.aggregates.iter().map(|aggregate| {
+            let fields = compared(aggregate, grouping);
+            fields.map(|fields| RowCodec::with_fields(fields).expect("the planner checked the types"))
+        });
+        Finish { firsts: firsts.collect(), keys: key_codec(grouping), grouping: grouping.clone() }
+    }
+
+    /// The rows of `changes` with their diffs, and messages for those that have no result.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn columns(&self, changes: &[Change]) -> (Option<(RecordBatch, Int64Array)>, Vec<(String, Diff)>) {
+        match self.try_columns(changes) {
+            Ok(rows) => (Some((rows, Int64Array::from_iter_values(changes.iter().map(|change| change.2)))), vec![]),
+            Err(_) => {
+                let (good, faults) = self.separate(changes);
+                let rows = (!good.is_empty()).then(|| {
+                    let rows = self.try_columns(&good).expect("each of them finished alone");
+                    (rows, Int64Array::from_iter_values(good.iter().map(|change| change.2)))
+                });
+                (rows, faults)
+            }
+        }
+    }
+
+    fn separate(&self, changes: &[Change]) -> (Vec<Change>, Vec<(String, Diff)>) {
+        let (mut good, mut faults) = (vec![], vec![]);
+        for change in changes {
+            match self.try_columns(std::slice::from_ref(change)) {
+                Ok(_) => good.push(change.clone()),
+                Err(text) => faults.push((text, change.2)),
+            }
+        }
+        (good, faults)
+    }
+
+    fn try_columns(&self, changes: &[Change]) -> Result<RecordBatch, String> {
+        let mut columns = self.keys.decode(changes.iter().map(|change| &change.0)).expect("rows of this codec");
+        for (i, aggregate) in self.grouping.aggregates.iter().enumerate() {
+            let cells: Vec<&Cell> = changes.iter().map(|change| &change.1.cells[i]).collect();
+            columns.push(self.column(aggregate, i, &cells)?);
+        }
+        Ok(batch(&self.grouping.output, columns, changes.len()))
+    }
+
+    fn column(&self, aggregate: &Accumulator, index: usize, cells: &[&Cell]) -> Result<ArrayRef, String> {
+        let column: ArrayRef = match aggregate.function {
+            Function::Min | Function::Max | Function::First { .. } | Function::Last { .. } => {
+                let codec = self.firsts[index].as_ref().expect("has an encoding");
+                return Ok(firsts(codec, cells, &aggregate.output));
+            }
+            Function::Sum | Function::Avg if matches!(cells.first(), Some(Cell::Integer(..))) => {
+                let mean = aggregate.function == Function::Avg;
+                if mean {
+                    Arc::new(
+                        cells
+                            .iter()
+                            .map(|cell| integer(cell).map(|(n, sum)| sum as f64 / n as f64))
+                            .collect::<Float64Array>(),
+                    )
+                } else {
+                    return integers(cells, &aggregate.output);
+                }
+            }
+            Function::Count => Arc::new(Int64Array::from_iter_values(cells.iter().map(|cell| match cell {
+                Cell::Count(count) => *count,
+                _ => unreachable!("a count"),
+            }))),
+            Function::BoolAnd | Function::BoolOr => {
+                let all = aggregate.function == Function::BoolAnd;
+                Arc::new(
+                    cells
+                        .iter()
+                        .map(|cell| match cell {
+                            Cell::Bools(0, 0) => None,
+                            Cell::Bools(trues, falses) => Some(if all { *falses == 0 } else { *trues > 0 }),
+                            _ => unreachable!("booleans"),
+                        })
+                        .collect::<BooleanArray>(),
+                )
+            }
+            function => Arc::new(cells.iter().map(|cell| float(function, cell)).collect::<Float64Array>()),
+        };
+        cast(&column, &aggregate.output)
+    }
+}
+
+fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+    let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    cast_with_options(column, to, &options).map_err(|e| message(&e))
+}
+
+/// The values of `First` cells: the last column of what was compared.
+fn firsts(codec: &RowCodec, cells: &[&Cell], output: &DataType) -> ArrayRef {
+    let mut rows: Vec<&Row> = Vec::with_capacity(cells.len());
+    let indices: UInt32Array = cells
+        .iter()
+        .map(|cell| match cell {
+            Cell::First(Some(row)) => {
+                rows.push(row);
+                Some(rows.len() as u32 - 1)
+            }
+            _ => None,
+        })
+        .collect();
+    if rows.is_empty() {
+        return new_null_array(output, cells.len());
+    }
+    let values = codec.decode(rows).expect("rows of this codec").pop().expect("the value comes last");
+    take(&values, &indices, None).expect("indices of values")
+}
+
+fn integer(cell: &Cell) -> Option<(i64, i128)> {
+    match cell {
+        Cell::Integer(0, _) => None,
+        Cell::Integer(count, sum) => Some((*count, *sum)),
+        _ => unreachable!("a sum of integers"),
+    }
+}
+
+fn integers(cells: &[&Cell], output: &DataType) -> Result<ArrayRef, String> {
+    let sums = cells.iter().map(|cell| integer(cell).map(|(_, sum)| sum));
+    if let DataType::Decimal128(precision, scale) = output {
+        let sums =
+            sums.collect::<Decimal128Array>().with_precision_and_scale(*precision, *scale).map_err(|e| message(&e))?;
+        sums.validate_decimal_precision(*precision).map_err(|e| message(&e))?;
+        return Ok(Arc::new(sums));
+    }
+    let overflow = |sum: i128| format!("the sum {sum} does not fit {output}");
+    if *output == DataType::UInt64 {
+        let sums = sums.map(|sum| sum.map(|sum| u64::try_from(sum).map_err(|_| overflow(sum))).transpose());
+        return Ok(Arc::new(sums.collect::<Result<arrow::array::UInt64Array, _>>()?));
+    }
+    let sums = sums.map(|sum| sum.map(|sum| i64::try_from(sum).map_err(|_| overflow(sum))).transpose());
+    let sums: ArrayRef = Arc::new(sums.collect::<Result<Int64Array, String>>()?);
+    cast(&sums, output)
+}
+
+/// Results that are floats.
+fn float(function: Function, cell: &Cell) -> Option<f64> {
+    match (function, cell) {
+        (Function::Sum, Cell::Float(sum)) => (sum.0 != 0).then(|| sum.1.value()),
+        (Function::Avg, Cell::Float(sum)) => (sum.0 != 0).then(|| {
+            let (high, low) = sum.1.parts();
+            high / sum.0 as f64 + low / sum.0 as f64
+        }),
+        (Function::Variance { sample, root }, Cell::Moments(moments)) => {
+            let (n, [sum, squares]) = moments.as_ref();
+            let free = n - i64::from(sample);
+            (free > 0).then(|| {
+                let variance = spread(*n, sum, sum, squares) / free as f64;
+                if root { variance.sqrt() } else { variance }
+            })
+        }
+        (Function::Regression(which), Cell::Pairs(pairs)) => regression(which, pairs.0, &pairs.1),
+        _ => unreachable!("an aggregate and its cell"),
+    }
+}
+
+fn regression(which: Regression, n: i64, [x, y, xx, yy, xy]: &[Float; 5]) -> Option<f64> {
+    if which == Regression::Count {
+        return Some(n as f64);
+    }
+    if n <= 0 {
+        return None;
+    }
+    let count = n as f64;
+    let (sxx, syy) = (|| spread(n, x, x, xx).max(0.0), || spread(n, y, y, yy).max(0.0));
+    let sxy = || spread(n, x, y, xy);
+    let mean = |sum: &Float| sum.value() / count;
+    match which {
+        Regression::AvgX => Some(mean(x)),
+        Regression::AvgY => Some(mean(y)),
+        Regression::Sxx => Some(sxx()),
+        Regression::Syy => Some(syy()),
+        Regression::Sxy => Some(sxy()),
+        Regression::Slope => (n > 1 && sxx() != 0.0).then(|| sxy() / sxx()),
+        Regression::Intercept => (n > 1 && sxx() != 0.0).then(|| mean(y) - sxy() / sxx() * mean(x)),
+        Regression::R2 if n < 2 || sxx() == 0.0 => None,
+        Regression::R2 if syy() == 0.0 => Some(1.0),
+        Regression::R2 => Some(sxy() * sxy() / (sxx() * syy())),
+        Regression::Count => unreachable!("answered above"),
+    }
+}
+
+/// `Σab − Σa·Σb / n`, with twice a float's precision until the end: the terms may all but cancel.
+fn spread(n: i64, a: &Float, b: &Float, ab: &Float) -> f64 {
+    let (a, b, ab) = (a.parts(), b.parts(), ab.parts());
+    let high = a.0 * b.0;
+    let low = a.0.mul_add(b.0, -high) + a.0 * b.1 + a.1 * b.0;
+    let count = n as f64;
+    // (high + low) / n as a float and what it leaves.
+    let quotient = high / count;
+    let rest = ((-quotient).mul_add(count, high) + low) / count;
+    (ab.0 - quotient) + (ab.1 - rest)
+}

@@ -1,0 +1,346 @@
+//! Aggregates that accumulate: group by, where a group's state can be added to and subtracted from.
+//!
+//! Two steps. Where the rows arrive, each timestamp's rows are folded into one state a group, column by
+//! column. Only these cross to the worker that holds the group, which adds them to what it has and sends
+//! the group's old and new result. What is held is one state a group, however long the history.
+
+mod cell;
+mod finish;
+mod partial;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use arrow::array::Int64Array;
+use arrow::datatypes::{DataType, SchemaRef};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Operator;
+
+pub use cell::State;
+use finish::Finish;
+use partial::Partial;
+
+use crate::errors::Outcome;
+use crate::schedule::Schedule;
+use crate::stash::Stash;
+use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Time, Updates};
+
+/// One aggregate of a grouping, as planned.
+#[derive(Clone, Debug)]
+pub struct Accumulation {
+    /// What is computed.
+    pub function: Function,
+    /// On what: none for `count(*)`, two for regressions (y, x); for [`Function::First`] and
+    /// [`Function::Last`] the value, then what orders it.
+    pub arguments: Vec<Expr>,
+    /// Rows for which this is not true are left out.
+    pub filter: Option<Expr>,
+    /// The type of the result, as DataFusion derives it.
+    pub output: DataType,
+}
+
+/// One aggregate of a grouping, over columns.
+#[derive(Clone, Debug)]
+pub struct Accumulator {
+    /// What is computed.
+    pub function: Function,
+    /// Columns of the input; see [`Accumulation::arguments`].
+    pub arguments: Vec<usize>,
+    /// A boolean column of the input.
+    pub filter: Option<usize>,
+    /// The type of the result.
+    pub output: DataType,
+}
+
+/// The aggregates that accumulate.
+///
+/// All but the last four subtract as well as they add, exactly, floats included. The last four only
+/// add: they are for input that never retracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// Rows, or rows whose argument is not null.
+    Count,
+    /// Sum; null without input.
+    Sum,
+    /// Mean; null without input.
+    Avg,
+    /// Variance of a sample (n − 1) or of a population (n).
+    Variance {
+        /// Divide by n − 1.
+        sample: bool,
+        /// Its square root: the standard deviation.
+        root: bool,
+    },
+    /// True where every value is.
+    BoolAnd,
+    /// True where any value is.
+    BoolOr,
+    /// Least squares over pairs (y, x) without nulls.
+    Regression(Regression),
+    /// The least value. Input must not retract.
+    Min,
+    /// The greatest value. Input must not retract.
+    Max,
+    /// The value that comes first by the order. Input must not retract.
+    First {
+        /// Descending order.
+        descending: bool,
+        /// Nulls of the ordering come first.
+        nulls_first: bool,
+    },
+    /// The value that comes last by the order. Input must not retract.
+    Last {
+        /// Descending order.
+        descending: bool,
+        /// Nulls of the ordering come first.
+        nulls_first: bool,
+    },
+}
+
+impl Function {
+    /// Input that retracts is taken as well.
+    pub fn subtracts(self) -> bool {
+        !matches!(self, Function::Min | Function::Max | Function::First { .. } | Function::Last { .. })
+    }
+
+    /// Whether arguments of these types accumulate.
+    pub fn accepts(self, arguments: &[DataType]) -> bool {
+        match self {
+            Function::Count => arguments.len() <= 1,
+            Function::Sum => {
+                matches!(arguments, [t] if t.is_integer() || matches!(t, DataType::Float64 | DataType::Float32 | DataType::Decimal128(..)))
+            }
+            Function::Avg => {
+                matches!(arguments, [t] if t.is_integer() || matches!(t, DataType::Float64 | DataType::Float32))
+            }
+            Function::Variance { .. } => {
+                matches!(arguments, [t] if t.is_numeric() && !matches!(t, DataType::Decimal256(..)))
+            }
+            Function::BoolAnd | Function::BoolOr => matches!(arguments, [DataType::Boolean]),
+            Function::Regression(_) => matches!(arguments, [y, x] if y.is_numeric() && x.is_numeric()),
+            Function::Min | Function::Max => arguments.len() == 1,
+            Function::First { .. } | Function::Last { .. } => arguments.len() == 2,
+        }
+    }
+}
+
+/// What a least-squares fit of y on x yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Regression {
+    Slope,
+    Intercept,
+    R2,
+    Count,
+    AvgX,
+    AvgY,
+    Sxx,
+    Syy,
+    Sxy,
+}
+
+/// Groups leave memory when their time is past: the group whose column `group` holds a timestamp older
+/// than the frontier by `after_ms` is retracted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// Index of the group column, a timestamp.
+    pub group: usize,
+    /// Milliseconds that a group outlives its time.
+    pub after_ms: u64,
+}
+
+/// A `GROUP BY` over columns.
+#[derive(Clone, Debug)]
+pub struct Grouping {
+    /// The columns of the input.
+    pub input: SchemaRef,
+    /// Columns of the group, by index.
+    pub group: Vec<usize>,
+    /// What is computed of each group.
+    pub aggregates: Vec<Accumulator>,
+    /// Without group columns: the one row is there from this timestamp on, input or not.
+    pub global: Option<Time>,
+    /// When groups leave.
+    pub expiry: Option<Expiry>,
+    /// The group's columns, then the aggregates.
+    pub output: SchemaRef,
+}
+
+/// What crosses to the worker that holds the group: its key, what is added, and when it expires.
+type Part = (Row, State, Time);
+
+/// Keeps the aggregates of every group up to date.
+pub fn accumulate<'scope>(
+    input: Rows<'scope>,
+    name: &str,
+    grouping: Grouping,
+    errors: &mut Errors<'scope>,
+) -> Rows<'scope> {
+    let scope = input.scope();
+    let (index, peers) = (scope.worker().index() as u64, scope.worker().peers() as u64);
+    let folded = grouping.clone();
+    let parts = input.unary_frontier::<CapacityContainerBuilder<Vec<Part>>, _, _, _>(
+        Pipeline,
+        &format!("{name}.fold"),
+        move |_, _| {
+            let mut stash: Stash<Updates> = Stash::default();
+            let mut partial = Partial::new(&folded);
+            move |(input, frontier), output| {
+                input.for_each(|capability, data| {
+                    let time = *capability.least().expect("a message has a time");
+                    stash.put(time, data, || capability.retain_least(0).expect("a message has a time"));
+                });
+                while let Some((capability, updates)) = stash.next_closed(frontier) {
+                    for updates in &updates {
+                        partial.fold(updates);
+                    }
+                    output.session(&capability).give_iterator(partial.drain());
+                }
+            }
+        },
+    );
+    let route = Exchange::new(|part: &Part| part.0.route());
+    let outcomes =
+        parts.unary_frontier::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(route, name, move |first, _| {
+            let finish = Finish::new(&grouping);
+            let mut groups = Groups::default();
+            let mut start = grouping.global.filter(|_| Row::default().route() % peers == index).map(|from| {
+                groups.pin(Row::default(), State::new(&grouping));
+                first.delayed(&from)
+            });
+            drop(first);
+            let mut stash: Stash<Part> = Stash::default();
+            let mut expiring: Schedule<Vec<Row>> = Schedule::default();
+            move |(input, frontier), output| {
+                if let Some(capability) = start.take() {
+                    let changes = vec![(Row::default(), State::new(&grouping), 1)];
+                    output.session(&capability).give_iterator(finish.outcomes(*capability.time(), &changes));
+                }
+                input.for_each(|capability, data| {
+                    let time = *capability.least().expect("a message has a time");
+                    stash.put(time, data, || capability.retain_least(0).expect("a message has a time"));
+                });
+                if frontier.is_empty() {
+                    // The job is being dropped: what is yet to come does not come.
+                    expiring.clear();
+                }
+                loop {
+                    let expiry_first = match (expiring.first(), stash.first()) {
+                        (Some(due), Some(time)) => due <= time,
+                        (Some(_), None) => true,
+                        _ => false,
+                    };
+                    let (capability, changes) = if expiry_first {
+                        let Some((capability, keys)) = expiring.next_closed(frontier) else { break };
+                        (capability, keys.into_iter().filter_map(|key| groups.remove(key)).collect())
+                    } else {
+                        let Some((capability, parts)) = stash.next_closed(frontier) else { break };
+                        let changes = groups.add(*capability.time(), parts, |key, due| {
+                            if due != Time::MAX {
+                                expiring.at(due, &capability).push(key);
+                            }
+                        });
+                        (capability, changes)
+                    };
+                    if !changes.is_empty() {
+                        output.session(&capability).give_iterator(finish.outcomes(*capability.time(), &changes));
+                    }
+                }
+            }
+        });
+    errors.split(outcomes)
+}
+
+/// The rows of `input`, each once.
+pub fn distinct<'scope>(
+    input: Rows<'scope>,
+    name: &str,
+    schema: SchemaRef,
+    errors: &mut Errors<'scope>,
+) -> Rows<'scope> {
+    let group = (0..schema.fields().len()).collect();
+    let grouping =
+        Grouping { input: schema.clone(), group, aggregates: vec![], global: None, expiry: None, output: schema };
+    accumulate(input, name, grouping, errors)
+}
+
+/// A group's old or new state, to be sent with a diff.
+type Change = (Row, State, Diff);
+
+/// The groups that this worker holds.
+#[derive(Default)]
+struct Groups {
+    states: HashMap<Row, State, ahash::RandomState>,
+    pinned: Option<Row>,
+}
+
+impl Groups {
+    fn pin(&mut self, key: Row, state: State) {
+        self.states.insert(key.clone(), state);
+        self.pinned = Some(key);
+    }
+
+    fn remove(&mut self, key: Row) -> Option<Change> {
+        let state = self.states.remove(&key)?;
+        (state.rows > 0).then_some((key, state, -1))
+    }
+
+    /// Adds what arrived at `time`; `created` is told of new groups and when they are due.
+    fn add(&mut self, time: Time, parts: Vec<Part>, mut created: impl FnMut(Row, Time)) -> Vec<Change> {
+        let mut before: HashMap<Row, Option<State>, ahash::RandomState> = HashMap::default();
+        for (key, part, due) in parts {
+            if due <= time {
+                continue; // Its group is past: it has left, and stays as it was when it left.
+            }
+            match self.states.entry(key) {
+                Entry::Occupied(mut held) => {
+                    if !before.contains_key(held.key()) {
+                        before.insert(held.key().clone(), Some(held.get().clone()));
+                    }
+                    held.get_mut().add(&part);
+                }
+                Entry::Vacant(free) => {
+                    before.entry(free.key().clone()).or_insert_with(|| {
+                        created(free.key().clone(), due);
+                        None
+                    });
+                    free.insert(part);
+                }
+            }
+        }
+        let mut changes = Vec::with_capacity(2 * before.len());
+        for (key, old) in before {
+            let pinned = self.pinned.as_ref() == Some(&key);
+            let new = &self.states[&key];
+            if old.as_ref() == Some(new) {
+                continue;
+            }
+            if let Some(old) = old
+                && (pinned || old.rows > 0)
+            {
+                changes.push((key.clone(), old, -1));
+            }
+            if pinned || new.rows > 0 {
+                changes.push((key, new.clone(), 1));
+            } else {
+                self.states.remove(&key);
+            }
+        }
+        changes
+    }
+}
+
+impl Finish {
+    fn outcomes(&self, time: Time, changes: &[Change]) -> impl Iterator<Item = Outcome> + use<> {
+        let (rows, faults) = self.columns(changes);
+        let rows = rows.map(|(rows, diffs): (_, Int64Array)| Outcome::Rows(Updates::new(time, rows, diffs)));
+        rows.into_iter().chain(faults.into_iter().map(move |(text, diff)| Outcome::Fault(text, time, diff)))
+    }
+}
+
+/// Encodes the group's columns.
+fn key_codec(grouping: &Grouping) -> RowCodec {
+    let types = grouping.group.iter().map(|i| grouping.input.field(*i).data_type());
+    RowCodec::new(types).expect("the planner checked the types")
+}

@@ -1,0 +1,101 @@
+//! Arrangements: a collection held by key, for operators that look things up in it.
+//!
+//! The key's rows are on the worker that the key's hash names, in every process the same.
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow_row::SortField;
+use differential_dataflow::operators::arrange::arrangement::arrange_core;
+use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::trace::implementations::{ValBatcher, ValSpine};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Operator;
+
+use crate::map::batch;
+use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
+
+/// A key, a value, and how they change.
+pub type Keyed = ((Row, Row), Time, Diff);
+
+/// Values by key, as of any timestamp not yet compacted.
+pub type Trace = TraceAgent<ValSpine<Row, Row, Time, Diff>>;
+
+/// How the columns of a batch become keys and values.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The columns of the input.
+    pub schema: SchemaRef,
+    /// Columns of the key, by index.
+    pub key: Vec<usize>,
+    /// Columns by which the values of a key are sorted, before all the columns of the row.
+    pub order: Vec<(usize, arrow::compute::SortOptions)>,
+    /// Rows with a null in the key are left out: they equal nothing.
+    pub skip_null_keys: bool,
+}
+
+impl Layout {
+    /// Values in no particular order.
+    pub fn by(schema: SchemaRef, key: Vec<usize>) -> Self {
+        Layout { schema, key, order: vec![], skip_null_keys: false }
+    }
+
+    /// Encodes keys.
+    pub fn key_codec(&self) -> RowCodec {
+        RowCodec::new(self.key.iter().map(|i| self.schema.field(*i).data_type()))
+            .expect("the planner checked the types")
+    }
+
+    /// Encodes values: the columns of the order, then every column.
+    pub fn value_codec(&self) -> RowCodec {
+        let order = self
+            .order
+            .iter()
+            .map(|(i, options)| SortField::new_with_options(self.schema.field(*i).data_type().clone(), *options));
+        let all = self.schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
+        RowCodec::with_fields(order.chain(all).collect()).expect("the planner checked the types")
+    }
+
+    /// The types of the key's columns.
+    pub fn key_types(&self) -> Vec<DataType> {
+        self.key.iter().map(|i| self.schema.field(*i).data_type().clone()).collect()
+    }
+
+    /// Values as a batch of the input's columns.
+    pub fn decode<'a>(&self, codec: &RowCodec, values: impl IntoIterator<Item = &'a Row>, len: usize) -> RecordBatch {
+        let mut columns = codec.decode(values).expect("rows of this codec");
+        batch(&self.schema, columns.split_off(self.order.len()), len)
+    }
+
+    fn encode(&self, keys: &RowCodec, values: &RowCodec, updates: &Updates, mut give: impl FnMut(Keyed)) {
+        let rows = &updates.rows;
+        let column = |i: &usize| rows.column(*i).clone();
+        let key_columns: Vec<_> = self.key.iter().map(column).collect();
+        let value_columns: Vec<_> =
+            self.order.iter().map(|(i, _)| column(i)).chain(rows.columns().iter().cloned()).collect();
+        let keys = keys.encode(&key_columns, rows.num_rows()).expect("columns of the layout");
+        let values = values.encode(&value_columns, rows.num_rows()).expect("columns of the layout");
+        for (i, ((key, value), diff)) in keys.into_iter().zip(values).zip(updates.diffs()).enumerate() {
+            if self.skip_null_keys && key_columns.iter().any(|column| column.is_null(i)) {
+                continue;
+            }
+            give(((key, value), updates.time, *diff));
+        }
+    }
+}
+
+/// Arranges `input` by the key of `layout`. The name is that of the object which it serves.
+pub fn arrange<'scope>(input: Rows<'scope>, name: &str, layout: &Layout) -> Arranged<'scope, Trace> {
+    let (keys, values, layout) = (layout.key_codec(), layout.value_codec(), layout.clone());
+    let keyed = input.unary::<CapacityContainerBuilder<Vec<Keyed>>, _, _, _>(Pipeline, "encode", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, data| {
+                let mut session = output.session(&capability);
+                for updates in data.drain(..) {
+                    layout.encode(&keys, &values, &updates, |update| session.give(update));
+                }
+            });
+        }
+    });
+    arrange_core(keyed, Exchange::new(|update: &Keyed| update.0.0.route()), name, ValBatcher::new)
+}
