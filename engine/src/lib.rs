@@ -1,5 +1,9 @@
 //! VelibInsight: streaming SQL over bike-share feeds, maintained in PostgreSQL.
 
+pub mod cluster;
+pub mod command;
 pub mod plan;
+pub mod render;
 pub mod sink;
 pub mod source;
+pub mod worker;

@@ -11,11 +11,11 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use crate::arrange::{Layout, arrange};
+use crate::arrange::{Layout, Values, arrange};
 use crate::errors::message;
 use crate::map::batch;
-use crate::recompute::{Group, Values, recompute};
-use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Time};
+use crate::recompute::{Group, Ordered, recompute};
+use crate::{Diff, Errors, Expr, Row, RowCodec, Rows};
 
 /// An aggregate of DataFusion and its filter, bound to the columns of the input.
 #[derive(Clone, Debug)]
@@ -27,35 +27,26 @@ pub struct Call {
 }
 
 /// Groups `input` by the key of `layout`: the key's columns, then one a call. With `global`, the one
-/// group of an empty key is there from that timestamp on, rows or not.
+/// group of an empty key is always there, rows or not.
 pub fn aggregate<'scope>(
     input: Rows<'scope>,
     name: &str,
     layout: &Layout,
     calls: Vec<Call>,
-    global: Option<Time>,
+    global: bool,
     schema: SchemaRef,
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let output = RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types");
-    let group = Aggregate {
-        keys: layout.key_codec(),
-        values: layout.value_codec(),
-        layout: layout.clone(),
-        calls,
-        global,
-        output,
-        schema,
-    };
+    let group = Aggregate { keys: layout.key_codec(), values: Values::of(layout), calls, global, output, schema };
     recompute(arrange(input, name, layout), name, group, errors)
 }
 
 struct Aggregate {
-    layout: Layout,
     keys: RowCodec,
-    values: RowCodec,
+    values: Values,
     calls: Vec<Call>,
-    global: Option<Time>,
+    global: bool,
     output: RowCodec,
     schema: SchemaRef,
 }
@@ -99,18 +90,18 @@ impl Group for Aggregate {
     fn compute(
         &mut self,
         key: &Row,
-        values: &mut Values<'_>,
+        values: &mut Ordered<'_>,
         out: &mut Vec<(Row, Diff)>,
     ) -> std::result::Result<(), String> {
         let mut rows: Vec<&Row> = Vec::new();
         for (row, count) in values {
             rows.extend(std::iter::repeat_n(row, count as usize));
         }
-        if rows.is_empty() && self.global.is_none() {
+        if rows.is_empty() && !self.global {
             return Ok(());
         }
         let len = rows.len();
-        let rows = self.layout.decode(&self.values, rows, len);
+        let rows = self.values.decode(rows, len);
         out.push((self.row(key, &rows).map_err(|e| message(&e))?, 1));
         Ok(())
     }
@@ -119,7 +110,7 @@ impl Group for Aggregate {
         batch(&self.schema, self.output.decode(rows).expect("rows of this codec"), rows.len())
     }
 
-    fn always(&self) -> Option<(Row, Time)> {
-        self.global.map(|from| (Row::default(), from))
+    fn always(&self) -> Option<Row> {
+        self.global.then(Row::default)
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! The key's rows are on the worker that the key's hash names, in every process the same.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_row::SortField;
 use differential_dataflow::operators::arrange::arrangement::arrange_core;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
@@ -28,16 +31,19 @@ pub struct Layout {
     pub schema: SchemaRef,
     /// Columns of the key, by index.
     pub key: Vec<usize>,
-    /// Columns by which the values of a key are sorted, before all the columns of the row.
-    pub order: Vec<(usize, arrow::compute::SortOptions)>,
+    /// Columns by which the values of a key are sorted, before their own columns.
+    pub order: Vec<(usize, SortOptions)>,
+    /// The first so many columns of the input are the value.
+    pub columns: usize,
     /// Rows with a null in the key are left out: they equal nothing.
     pub skip_null_keys: bool,
 }
 
 impl Layout {
-    /// Values in no particular order.
+    /// Whole rows by `key`, in the order of their columns.
     pub fn by(schema: SchemaRef, key: Vec<usize>) -> Self {
-        Layout { schema, key, order: vec![], skip_null_keys: false }
+        let columns = schema.fields().len();
+        Layout { schema, key, order: vec![], columns, skip_null_keys: false }
     }
 
     /// Encodes keys.
@@ -46,33 +52,30 @@ impl Layout {
             .expect("the planner checked the types")
     }
 
-    /// Encodes values: the columns of the order, then every column.
+    /// Encodes values: the columns of the order, then the value's.
     pub fn value_codec(&self) -> RowCodec {
         let order = self
             .order
             .iter()
             .map(|(i, options)| SortField::new_with_options(self.schema.field(*i).data_type().clone(), *options));
-        let all = self.schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
+        let all = self.schema.fields()[..self.columns].iter().map(|field| SortField::new(field.data_type().clone()));
         RowCodec::with_fields(order.chain(all).collect()).expect("the planner checked the types")
     }
 
-    /// The types of the key's columns.
-    pub fn key_types(&self) -> Vec<DataType> {
-        self.key.iter().map(|i| self.schema.field(*i).data_type().clone()).collect()
-    }
-
-    /// Values as a batch of the input's columns.
-    pub fn decode<'a>(&self, codec: &RowCodec, values: impl IntoIterator<Item = &'a Row>, len: usize) -> RecordBatch {
-        let mut columns = codec.decode(values).expect("rows of this codec");
-        batch(&self.schema, columns.split_off(self.order.len()), len)
+    /// The columns of a value.
+    pub fn value_schema(&self) -> SchemaRef {
+        if self.columns == self.schema.fields().len() {
+            return self.schema.clone();
+        }
+        Arc::new(Schema::new(self.schema.fields()[..self.columns].to_vec()))
     }
 
     fn encode(&self, keys: &RowCodec, values: &RowCodec, updates: &Updates, mut give: impl FnMut(Keyed)) {
         let rows = &updates.rows;
         let column = |i: &usize| rows.column(*i).clone();
         let key_columns: Vec<_> = self.key.iter().map(column).collect();
-        let value_columns: Vec<_> =
-            self.order.iter().map(|(i, _)| column(i)).chain(rows.columns().iter().cloned()).collect();
+        let own = rows.columns()[..self.columns].iter().cloned();
+        let value_columns: Vec<_> = self.order.iter().map(|(i, _)| column(i)).chain(own).collect();
         let keys = keys.encode(&key_columns, rows.num_rows()).expect("columns of the layout");
         let values = values.encode(&value_columns, rows.num_rows()).expect("columns of the layout");
         for (i, ((key, value), diff)) in keys.into_iter().zip(values).zip(updates.diffs()).enumerate() {
@@ -81,6 +84,27 @@ impl Layout {
             }
             give(((key, value), updates.time, *diff));
         }
+    }
+}
+
+/// Decodes the values of a layout.
+#[derive(Debug)]
+pub struct Values {
+    codec: RowCodec,
+    order: usize,
+    schema: SchemaRef,
+}
+
+impl Values {
+    /// Of values that were arranged by `layout`.
+    pub fn of(layout: &Layout) -> Self {
+        Values { codec: layout.value_codec(), order: layout.order.len(), schema: layout.value_schema() }
+    }
+
+    /// `rows`, of which there are `len`, as a batch of the value's columns.
+    pub fn decode<'a>(&self, rows: impl IntoIterator<Item = &'a Row>, len: usize) -> RecordBatch {
+        let mut columns = self.codec.decode(rows).expect("rows of this codec");
+        batch(&self.schema, if self.order == 0 { columns } else { columns.split_off(self.order) }, len)
     }
 }
 

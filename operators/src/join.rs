@@ -3,8 +3,10 @@
 //! An outer, semi or anti join is made of the inner one: the left rows that found a partner, and the left
 //! rows less those.
 
+use std::sync::Arc;
+
 use arrow::array::{Int64Array, RecordBatch, new_null_array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::VecCollection;
 use differential_dataflow::operators::arrange::Arranged;
 use timely::container::CapacityContainerBuilder;
@@ -12,9 +14,9 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Concatenate, Operator};
 
 use crate::accumulate::distinct;
-use crate::arrange::{Layout, Trace, arrange};
+use crate::arrange::{Layout, Trace, Values, arrange};
 use crate::map::{Program, batch, map};
-use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Updates};
+use crate::{Diff, Errors, Expr, Row, Rows, Updates};
 
 /// One side of a join.
 #[derive(Clone)]
@@ -23,14 +25,24 @@ pub struct Side<'scope> {
     pub rows: Rows<'scope>,
     /// Its columns.
     pub schema: SchemaRef,
-    /// The columns to match, by index.
+    /// Its rows again, with columns for the key after their own.
+    pub keyed: Rows<'scope>,
+    /// The columns of `keyed`.
+    pub keyed_schema: SchemaRef,
+    /// The columns of `keyed` to match, by index.
     pub key: Vec<usize>,
 }
 
 impl<'scope> Side<'scope> {
-    fn arrange(&self, name: &str, skip_null_keys: bool) -> (Arranged<'scope, Trace>, Layout) {
-        let layout = Layout { skip_null_keys, ..Layout::by(self.schema.clone(), self.key.clone()) };
-        (arrange(self.rows.clone(), name, &layout), layout)
+    /// A side that is matched by some of its own columns.
+    pub fn by(rows: Rows<'scope>, schema: SchemaRef, key: Vec<usize>) -> Self {
+        Side { keyed: rows.clone(), keyed_schema: schema.clone(), rows, schema, key }
+    }
+
+    fn arrange(&self, name: &str, skip_null_keys: bool) -> (Arranged<'scope, Trace>, Values) {
+        let columns = self.schema.fields().len();
+        let layout = Layout { skip_null_keys, columns, ..Layout::by(self.keyed_schema.clone(), self.key.clone()) };
+        (arrange(self.keyed.clone(), name, &layout), Values::of(&layout))
     }
 }
 
@@ -45,10 +57,10 @@ pub fn inner<'scope>(
     schema: &SchemaRef,
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
-    let (left_rows, left_layout) = left.arrange(&format!("{name}.left"), !null_equal);
-    let (right_rows, right_layout) = right.arrange(&format!("{name}.right"), !null_equal);
+    let (left_rows, left_values) = left.arrange(&format!("{name}.left"), !null_equal);
+    let (right_rows, right_values) = right.arrange(&format!("{name}.right"), !null_equal);
     let pairs = left_rows.join_core(right_rows, |_, l: &Row, r: &Row| Some((l.clone(), r.clone())));
-    let rows = decode(pairs, left_layout, right_layout, schema.clone());
+    let rows = decode(pairs, left_values, right_values, schema.clone());
     match residual {
         None => rows,
         Some(condition) => {
@@ -62,13 +74,13 @@ pub fn inner<'scope>(
 fn semi<'scope>(left: &Side<'scope>, matched: Rows<'scope>, name: &str, errors: &mut Errors<'scope>) -> Rows<'scope> {
     let all: Vec<usize> = (0..left.schema.fields().len()).collect();
     let matched = distinct(matched, &format!("{name}.matched"), left.schema.clone(), errors);
-    let left = Side { key: all.clone(), ..left.clone() };
-    let matched = Side { rows: matched, schema: left.schema.clone(), key: all };
-    let (left_rows, left_layout) = left.arrange(&format!("{name}.rows"), false);
+    let left = Side::by(left.rows.clone(), left.schema.clone(), all.clone());
+    let matched = Side::by(matched, left.schema.clone(), all);
+    let (left_rows, left_values) = left.arrange(&format!("{name}.rows"), false);
     let (matched_rows, _) = matched.arrange(&format!("{name}.found"), false);
     let pairs = left_rows.join_core(matched_rows, |_, l: &Row, _: &Row| Some((l.clone(), Row::default())));
-    let nothing = Layout::by(std::sync::Arc::new(arrow::datatypes::Schema::empty()), vec![]);
-    decode(pairs, left_layout, nothing, left.schema.clone())
+    let nothing = Values::of(&Layout::by(Arc::new(Schema::empty()), vec![]));
+    decode(pairs, left_values, nothing, left.schema.clone())
 }
 
 /// The left rows of `pairs`, and those of `left` that are not among them: (with a partner, without).
@@ -134,20 +146,20 @@ fn each<'scope>(input: Rows<'scope>, name: &str, mut f: impl FnMut(Updates) -> U
 /// Pairs of encoded rows as batches, one a timestamp.
 fn decode<'scope>(
     pairs: VecCollection<'scope, crate::Time, (Row, Row), Diff>,
-    left: Layout,
-    right: Layout,
+    left: Values,
+    right: Values,
     schema: SchemaRef,
 ) -> Rows<'scope> {
-    let (left_codec, right_codec) = (left.value_codec(), right.value_codec());
     pairs.inner.unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, "decode", move |_, _| {
         move |input, output| {
             input.for_each_stamp(|capability, data| {
                 let mut updates: Vec<((Row, Row), crate::Time, Diff)> = data.flat_map(std::mem::take).collect();
                 updates.sort_unstable_by_key(|update| update.1);
-                let mut session = output.session(&capability);
                 for same_time in updates.chunk_by(|a, b| a.1 == b.1) {
+                    let capability = capability.delayed(&same_time[0].1, 0);
+                    let mut session = output.session(&capability);
                     for chunk in same_time.chunks(BATCH) {
-                        let rows = pair_batch(chunk, &left_codec, &right_codec, &schema);
+                        let rows = pair_batch(chunk, &left, &right, &schema);
                         let diffs = Int64Array::from_iter_values(chunk.iter().map(|update| update.2));
                         session.give(Updates::new(chunk[0].1, rows, diffs));
                     }
@@ -162,11 +174,11 @@ const BATCH: usize = 8192;
 
 fn pair_batch(
     updates: &[((Row, Row), crate::Time, Diff)],
-    left: &RowCodec,
-    right: &RowCodec,
+    left: &Values,
+    right: &Values,
     schema: &SchemaRef,
 ) -> RecordBatch {
-    let mut columns = left.decode(updates.iter().map(|u| &u.0.0)).expect("rows of this codec");
-    columns.extend(right.decode(updates.iter().map(|u| &u.0.1)).expect("rows of this codec"));
+    let mut columns = left.decode(updates.iter().map(|u| &u.0.0), updates.len()).columns().to_vec();
+    columns.extend_from_slice(right.decode(updates.iter().map(|u| &u.0.1), updates.len()).columns());
     batch(schema, columns, updates.len())
 }

@@ -17,7 +17,7 @@ use crate::{Row, RowCodec, Rows, Updates};
 /// The partition, the row, what the next row of the partition sees of it.
 type Step = (Row, Row, Row);
 
-/// The columns of `input`, then the columns `lags` of the row before in the partition; nulls at a
+/// The first `columns` columns of `input`, then the columns `lags` of the row before in the partition; nulls at a
 /// partition's first row. Rows of one partition at one timestamp follow each other in the order of their
 /// columns.
 ///
@@ -27,6 +27,7 @@ pub fn previous<'scope>(
     input: Rows<'scope>,
     name: &str,
     input_schema: &SchemaRef,
+    columns: usize,
     partition: &[usize],
     lags: &[usize],
     schema: SchemaRef,
@@ -38,21 +39,21 @@ pub fn previous<'scope>(
                 .expect("the planner checked the types")
         }
     };
-    let all: Vec<usize> = (0..input_schema.fields().len()).collect();
+    let all: Vec<usize> = (0..columns).collect();
     let (keys, rows, carried) = (codec(partition), codec(&all), codec(lags));
-    let (partition, kept) = (partition.to_vec(), lags.to_vec());
+    let (partition, kept, kept_columns) = (partition.to_vec(), lags.to_vec(), columns);
     let steps = input.unary::<CapacityContainerBuilder<Vec<Step>>, _, _, _>(Pipeline, "encode", move |_, _| {
         move |input, output| {
             input.for_each(|capability, data| {
                 let mut session = output.session(&capability);
                 for updates in data.drain(..) {
                     let len = updates.rows.num_rows();
-                    let columns = |indices: &[usize]| -> Vec<ArrayRef> {
+                    let pick = |indices: &[usize]| -> Vec<ArrayRef> {
                         indices.iter().map(|i| updates.rows.column(*i).clone()).collect()
                     };
-                    let keys = keys.encode(&columns(&partition), len).expect("columns of the codec");
-                    let carried = carried.encode(&columns(&kept), len).expect("columns of the codec");
-                    let rows = rows.encode(updates.rows.columns(), len).expect("columns of the codec");
+                    let keys = keys.encode(&pick(&partition), len).expect("columns of the codec");
+                    let carried = carried.encode(&pick(&kept), len).expect("columns of the codec");
+                    let rows = rows.encode(&updates.rows.columns()[..kept_columns], len).expect("columns of the codec");
                     for (((key, row), next), diff) in keys.into_iter().zip(rows).zip(carried).zip(updates.diffs()) {
                         assert!(*diff > 0, "a row of an append-only relation was taken back");
                         session.give_iterator(std::iter::repeat_n((key, row, next), *diff as usize));

@@ -19,7 +19,7 @@ use crate::errors::{Errors, Outcome};
 use crate::{Diff, Row, Rows, Time, Updates};
 
 /// Rows of a key in order, each with its multiplicity.
-pub type Values<'a> = dyn Iterator<Item = (&'a Row, Diff)> + 'a;
+pub type Ordered<'a> = dyn Iterator<Item = (&'a Row, Diff)> + 'a;
 
 /// What keys yield.
 pub trait Group: 'static {
@@ -27,13 +27,13 @@ pub trait Group: 'static {
     ///
     /// # Errors
     /// The message that stands in for the rows.
-    fn compute(&mut self, key: &Row, values: &mut Values<'_>, out: &mut Vec<(Row, Diff)>) -> Result<(), String>;
+    fn compute(&mut self, key: &Row, values: &mut Ordered<'_>, out: &mut Vec<(Row, Diff)>) -> Result<(), String>;
 
     /// Rows that [`Group::compute`] appended, as columns.
     fn decode(&self, rows: &[Row]) -> RecordBatch;
 
-    /// The one key that yields rows though it has no values, and the timestamp from which on it does.
-    fn always(&self) -> Option<(Row, Time)> {
+    /// The one key that yields rows though it has no values.
+    fn always(&self) -> Option<Row> {
         None
     }
 }
@@ -52,10 +52,10 @@ pub fn recompute<'scope, G: Group>(
         Pipeline,
         name,
         move |capability, _| {
-            let mut start = group.always().filter(|(key, _)| key.route() % peers == index).map(|(key, time)| {
+            let mut start = group.always().filter(|key| key.route() % peers == index).map(|key| {
                 let mut rows = Vec::new();
                 let result = group.compute(&key, &mut std::iter::empty(), &mut rows);
-                (capability.delayed(&time), result.map(|()| rows))
+                (capability, result.map(|()| rows))
             });
             let mut lower = Antichain::from_elem(0);
             let mut upper = Antichain::from_elem(0);

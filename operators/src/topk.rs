@@ -2,9 +2,9 @@
 
 use arrow::array::RecordBatch;
 
-use crate::arrange::{Layout, arrange};
-use crate::recompute::{Group, Values, recompute};
-use crate::{Diff, Errors, Row, RowCodec, Rows};
+use crate::arrange::{Layout, Values, arrange};
+use crate::recompute::{Group, Ordered, recompute};
+use crate::{Diff, Errors, Row, Rows};
 
 /// Keeps rows `offset .. offset + limit` of each partition. `layout` partitions by its key and sorts by
 /// its order, rows that are equal by it by all their columns.
@@ -17,8 +17,7 @@ pub fn topk<'scope>(
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let group = TopK {
-        codec: layout.value_codec(),
-        layout: layout.clone(),
+        values: Values::of(layout),
         offset: offset as Diff,
         limit: limit.map_or(Diff::MAX, |limit| limit as Diff),
     };
@@ -26,14 +25,13 @@ pub fn topk<'scope>(
 }
 
 struct TopK {
-    layout: Layout,
-    codec: RowCodec,
+    values: Values,
     offset: Diff,
     limit: Diff,
 }
 
 impl Group for TopK {
-    fn compute(&mut self, _: &Row, values: &mut Values<'_>, out: &mut Vec<(Row, Diff)>) -> Result<(), String> {
+    fn compute(&mut self, _: &Row, values: &mut Ordered<'_>, out: &mut Vec<(Row, Diff)>) -> Result<(), String> {
         let (mut skip, mut left) = (self.offset, self.limit);
         while left > 0 {
             let Some((value, count)) = values.next() else { break };
@@ -49,6 +47,6 @@ impl Group for TopK {
     }
 
     fn decode(&self, rows: &[Row]) -> RecordBatch {
-        self.layout.decode(&self.codec, rows, rows.len())
+        self.values.decode(rows, rows.len())
     }
 }

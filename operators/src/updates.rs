@@ -4,7 +4,7 @@ use arrow::array::{Int64Array, RecordBatch};
 
 use crate::{Diff, Time};
 
-/// Rows that appear or disappear at `time`.
+/// Rows that appear or disappear at `time`. They travel under the capability of just that timestamp.
 #[derive(Clone, Debug)]
 pub struct Updates {
     /// The timestamp at which the collection changes.

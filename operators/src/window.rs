@@ -6,10 +6,10 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::window::WindowExpr;
 
-use crate::arrange::{Layout, arrange};
+use crate::arrange::{Layout, Values, arrange};
 use crate::errors::message;
 use crate::map::batch;
-use crate::recompute::{Group, Values, recompute};
+use crate::recompute::{Group, Ordered, recompute};
 use crate::{Diff, Errors, Row, RowCodec, Rows};
 
 /// The columns of the input, then one a function. `layout` partitions by its key and sorts by its order;
@@ -23,20 +23,19 @@ pub fn window<'scope>(
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let output = RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types");
-    let group = Window { input: layout.value_codec(), layout: layout.clone(), functions, output, schema };
+    let group = Window { input: Values::of(layout), functions, output, schema };
     recompute(arrange(input, name, layout), name, group, errors)
 }
 
 struct Window {
-    layout: Layout,
-    input: RowCodec,
+    input: Values,
     functions: Vec<Arc<dyn WindowExpr>>,
     output: RowCodec,
     schema: SchemaRef,
 }
 
 impl Group for Window {
-    fn compute(&mut self, _: &Row, values: &mut Values<'_>, out: &mut Vec<(Row, Diff)>) -> Result<(), String> {
+    fn compute(&mut self, _: &Row, values: &mut Ordered<'_>, out: &mut Vec<(Row, Diff)>) -> Result<(), String> {
         let mut rows: Vec<&Row> = Vec::new();
         for (row, count) in values {
             rows.extend(std::iter::repeat_n(row, count as usize));
@@ -45,7 +44,7 @@ impl Group for Window {
             return Ok(());
         }
         let len = rows.len();
-        let partition = self.layout.decode(&self.input, rows, len);
+        let partition = self.input.decode(rows, len);
         let mut columns: Vec<ArrayRef> = partition.columns().to_vec();
         for (function, field) in self.functions.iter().zip(&self.schema.fields()[columns.len()..]) {
             let column = function.evaluate(&partition).map_err(|e| message(&e))?;

@@ -159,8 +159,8 @@ pub struct Grouping {
     pub group: Vec<usize>,
     /// What is computed of each group.
     pub aggregates: Vec<Accumulator>,
-    /// Without group columns: the one row is there from this timestamp on, input or not.
-    pub global: Option<Time>,
+    /// Without group columns: the one row is always there, input or not.
+    pub global: bool,
     /// When groups leave.
     pub expiry: Option<Expiry>,
     /// The group's columns, then the aggregates.
@@ -205,11 +205,10 @@ pub fn accumulate<'scope>(
         parts.unary_frontier::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(route, name, move |first, _| {
             let finish = Finish::new(&grouping);
             let mut groups = Groups::default();
-            let mut start = grouping.global.filter(|_| Row::default().route() % peers == index).map(|from| {
+            let mut start = (grouping.global && Row::default().route() % peers == index).then(|| {
                 groups.pin(Row::default(), State::new(&grouping));
-                first.delayed(&from)
+                first
             });
-            drop(first);
             let mut stash: Stash<Part> = Stash::default();
             let mut expiring: Schedule<Vec<Row>> = Schedule::default();
             move |(input, frontier), output| {
@@ -261,7 +260,7 @@ pub fn distinct<'scope>(
 ) -> Rows<'scope> {
     let group = (0..schema.fields().len()).collect();
     let grouping =
-        Grouping { input: schema.clone(), group, aggregates: vec![], global: None, expiry: None, output: schema };
+        Grouping { input: schema.clone(), group, aggregates: vec![], global: false, expiry: None, output: schema };
     accumulate(input, name, grouping, errors)
 }
 

@@ -1,0 +1,211 @@
+//! A generation: one set of processes in one order, computing together until one of them is gone.
+//!
+//! Timely stops whole when a peer dies. So a generation is something that ends: its threads report why,
+//! and the process forms the next one without leaving.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use timely::WorkerConfig;
+use timely::communication::Hooks;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
+use tokio::sync::{mpsc, watch};
+use velib_operators::{Time, Updates};
+
+use crate::command::{Command, JobId, Spec};
+use crate::plan::Job;
+use crate::worker::{self, Bind, Feed, Output, Prepared, Shared};
+
+/// Commands that wait for worker 0, and rows that wait for a worker.
+const QUEUE: usize = 256;
+
+/// Batches of more rows than this are shared out among the workers of the process.
+const SHARE: usize = 4096;
+
+/// Why something could not be done in a generation.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationError {
+    /// The threads could not be started.
+    #[error("the workers could not be started: {0}")]
+    Start(String),
+    /// It is over: the next one will have to do it.
+    #[error("the generation of workers has ended")]
+    Ended,
+}
+
+/// This process's part of a generation.
+pub struct Generation {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    feeds: Vec<mpsc::Sender<Feed>>,
+    next: AtomicU64,
+    ended: watch::Receiver<Option<String>>,
+}
+
+impl Generation {
+    /// `workers` threads in this process alone.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn local(workers: usize) -> Result<Self, GenerationError> {
+        let bind: Box<Bind> = Box::new(|spec| Err(format!("{} was not prepared", spec.name)));
+        Self::start(vec![None], 0, workers, bind)
+    }
+
+    /// `workers` threads that compute with those of the processes behind `sockets`: one socket a
+    /// process, none at this one's own index.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn start(
+        sockets: Vec<Option<TcpStream>>,
+        process: usize,
+        workers: usize,
+        bind: Box<Bind>,
+    ) -> Result<Self, GenerationError> {
+        let (commands, command_queue) = mpsc::channel(QUEUE);
+        let (feeds, feed_queues): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(QUEUE)).unzip();
+        let shared = Arc::new(Shared {
+            jobs: Mutex::new(HashMap::new()),
+            bind,
+            feeds: process == 0,
+            threads: Mutex::new(vec![]),
+            failed: AtomicBool::new(false),
+        });
+        let mut config = WorkerConfig::default();
+        // Idle arrangements go on merging, so that what is no longer told apart is not kept apart.
+        let idle = differential_dataflow::Config { idle_merge_effort: Some(1000) };
+        differential_dataflow::configure(&mut config, &idle);
+        let hooks = Hooks::default();
+        let threads = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), None);
+        let (builders, guard): (Vec<_>, Box<dyn std::any::Any + Send>) = if sockets.len() > 1 {
+            let (builders, guard) = initialize_networking_from_sockets(threads, sockets, process, workers, hooks)
+                .map_err(|error| GenerationError::Start(error.to_string()))?;
+            (builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard))
+        } else {
+            (threads.into_iter().map(AllocatorBuilder::Process).collect(), Box::new(()))
+        };
+        let queues = Mutex::new((Some(command_queue), feed_queues.into_iter().map(Some).collect::<Vec<_>>()));
+        let threads = Arc::clone(&shared);
+        let guards = timely::execute::execute_from(builders, guard, config, move |worker| {
+            let local = worker.index() % workers;
+            let (commands, feed) = {
+                let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
+                let commands = if worker.index() == 0 { queues.0.take() } else { None };
+                (commands, queues.1[local].take().expect("one queue a worker"))
+            };
+            threads.threads.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
+            let run = AssertUnwindSafe(|| worker::run(worker, &threads, commands, feed));
+            if let Err(cause) = std::panic::catch_unwind(run) {
+                threads.failed.store(true, Ordering::Relaxed);
+                threads.wake();
+                std::panic::resume_unwind(cause);
+            }
+        })
+        .map_err(GenerationError::Start)?;
+        let (end, ended) = watch::channel(None);
+        std::thread::Builder::new()
+            .name("generation".into())
+            .spawn(move || {
+                // Dropping what is left of a broken network may itself panic.
+                let joined = std::panic::catch_unwind(AssertUnwindSafe(|| guards.join()));
+                let reason = match joined {
+                    Ok(results) => results.into_iter().find_map(Result::err).unwrap_or_default(),
+                    Err(_) => "a peer is gone".to_string(),
+                };
+                // The last receiver may be gone with the process.
+                let _ = end.send(Some(reason));
+            })
+            .map_err(|error| GenerationError::Start(error.to_string()))?;
+        Ok(Generation { shared, commands, feeds, next: AtomicU64::new(1), ended })
+    }
+
+    /// Has every worker build `job`; returns when those of this process have. `output` is called on one
+    /// of its threads with what the views yield.
+    ///
+    /// # Errors
+    /// If the generation ends before.
+    pub async fn install(&self, job: Arc<Job>, mut spec: Spec, output: Output) -> Result<JobId, GenerationError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (installed, mut done) = mpsc::unbounded_channel();
+        let gather = id as usize % self.feeds.len();
+        spec.explain = job.to_string();
+        let prepared = Prepared { plan: job, output: (gather, Mutex::new(Some(output))), installed };
+        self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(prepared));
+        self.command(Command::Install { id, spec }).await?;
+        let mut ended = self.ended.clone();
+        for _ in 0..self.feeds.len() {
+            tokio::select! {
+                done = done.recv() => done.ok_or(GenerationError::Ended)?,
+                _ = ended.wait_for(Option::is_some) => return Err(GenerationError::Ended),
+            }
+        }
+        Ok(id)
+    }
+
+    /// Has every worker let the job go.
+    ///
+    /// # Errors
+    /// If the generation has ended.
+    pub async fn remove(&self, id: JobId) -> Result<(), GenerationError> {
+        self.command(Command::Drop { id }).await
+    }
+
+    /// Has every worker of every process leave.
+    ///
+    /// # Errors
+    /// If the generation has ended.
+    pub async fn stop(&self) -> Result<(), GenerationError> {
+        self.command(Command::Stop).await
+    }
+
+    async fn command(&self, command: Command) -> Result<(), GenerationError> {
+        self.commands.send(command).await.map_err(|_| GenerationError::Ended)?;
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Rows enter an input of a job.
+    ///
+    /// # Errors
+    /// If the generation has ended.
+    pub async fn feed(&self, job: JobId, input: usize, updates: Updates) -> Result<(), GenerationError> {
+        let (len, workers) = (updates.rows.num_rows(), self.feeds.len());
+        if len <= SHARE || workers == 1 {
+            return self.send(input % workers, Feed::Rows(job, input, updates)).await;
+        }
+        let share = len.div_ceil(workers);
+        for (worker, start) in (0..len).step_by(share).enumerate() {
+            let size = share.min(len - start);
+            let part = Updates::new(updates.time, updates.rows.slice(start, size), updates.diffs.slice(start, size));
+            self.send(worker, Feed::Rows(job, input, part)).await?;
+        }
+        Ok(())
+    }
+
+    /// No rows of the job enter before `time` any more.
+    ///
+    /// # Errors
+    /// If the generation has ended.
+    pub async fn advance(&self, job: JobId, time: Time) -> Result<(), GenerationError> {
+        for worker in 0..self.feeds.len() {
+            self.send(worker, Feed::Advance(job, time)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, worker: usize, feed: Feed) -> Result<(), GenerationError> {
+        self.feeds[worker].send(feed).await.map_err(|_| GenerationError::Ended)?;
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Set to the reason when the generation is over; empty: it was stopped.
+    pub fn ended(&self) -> watch::Receiver<Option<String>> {
+        self.ended.clone()
+    }
+}

@@ -1,0 +1,3 @@
+//! The cluster: which processes compute together, and how they find each other.
+
+pub mod generation;

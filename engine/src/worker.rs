@@ -1,0 +1,170 @@
+//! One worker thread: it builds dataflows as commanded, takes in rows, and computes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::InputHandle;
+use timely::dataflow::operators::Input;
+use timely::worker::Worker;
+use tokio::sync::mpsc;
+use velib_operators::output::Closed;
+use velib_operators::{Time, Updates};
+
+use crate::command::{Command, CommandLog, JobId, Spec};
+use crate::plan::Job;
+use crate::render;
+
+/// How long an idle worker sleeps at most. It is woken for work; this only bounds the harm of a lost wake-up.
+const PARK: Duration = Duration::from_millis(200);
+
+/// What enters a dataflow through one worker.
+#[derive(Debug)]
+pub enum Feed {
+    /// Rows of an input of a job.
+    Rows(JobId, usize, Updates),
+    /// No input of the job gets rows before this timestamp any more.
+    Advance(JobId, Time),
+}
+
+/// Called with what a job's views yield, on the worker that gathers it.
+pub type Output = Box<dyn FnMut(Closed) + Send>;
+
+/// Turns a job in writing into its plan; the same plan in every process.
+pub type Bind = dyn Fn(&Spec) -> Result<Job, String> + Send + Sync;
+
+/// A job as this process knows it before its workers build it.
+pub struct Prepared {
+    /// Its plan.
+    pub plan: Arc<Job>,
+    /// The worker that gathers its output, and what is done with it there.
+    pub output: (usize, Mutex<Option<Output>>),
+    /// Told by each worker of this process when the dataflow stands.
+    pub installed: mpsc::UnboundedSender<()>,
+}
+
+/// What the threads of a process share.
+pub struct Shared {
+    /// Jobs that this process prepared, by id.
+    pub jobs: Mutex<HashMap<JobId, Arc<Prepared>>>,
+    /// Plans jobs that another process prepared.
+    pub bind: Box<Bind>,
+    /// Rows enter through this process.
+    pub feeds: bool,
+    /// The worker threads, to wake them.
+    pub threads: Mutex<Vec<Thread>>,
+    /// Set when a worker has failed: the others leave.
+    pub failed: AtomicBool,
+}
+
+impl Shared {
+    fn prepared(&self, id: JobId, spec: &Spec) -> Arc<Prepared> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = jobs.entry(id).or_insert_with(|| {
+            let plan =
+                (self.bind)(spec).unwrap_or_else(|error| panic!("job {} does not plan here: {error}", spec.name));
+            let explain = plan.to_string();
+            assert!(
+                explain == spec.explain,
+                "job {} is planned differently here; are all processes of one version?\n{explain}\nis not\n{}",
+                spec.name,
+                spec.explain
+            );
+            let (installed, _) = mpsc::unbounded_channel();
+            Arc::new(Prepared { plan: Arc::new(plan), output: (0, Mutex::new(None)), installed })
+        });
+        Arc::clone(entry)
+    }
+
+    /// Wakes every worker of this process.
+    pub fn wake(&self) {
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            thread.unpark();
+        }
+    }
+}
+
+/// The inputs of a job on this worker; none where rows do not enter.
+type Inputs = Vec<InputHandle<Time, CapacityContainerBuilder<Vec<Updates>>>>;
+
+/// Runs until told to stop.
+pub fn run(
+    worker: &mut Worker,
+    shared: &Shared,
+    mut commands: Option<mpsc::Receiver<Command>>,
+    mut feed: mpsc::Receiver<Feed>,
+) {
+    let mut log = CommandLog::new(worker);
+    let mut jobs: HashMap<JobId, Inputs> = HashMap::new();
+    'work: loop {
+        while let Some(Ok(command)) = commands.as_mut().map(mpsc::Receiver::try_recv) {
+            log.push(command);
+        }
+        while let Some(command) = log.next() {
+            match command {
+                Command::Install { id, spec } => {
+                    let prepared = shared.prepared(id, &spec);
+                    jobs.insert(id, install(worker, &prepared, shared.feeds));
+                    // Nobody waits for the workers of other processes.
+                    let _ = prepared.installed.send(());
+                }
+                Command::Drop { id } => {
+                    jobs.remove(&id);
+                    shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                }
+                Command::Stop => break 'work,
+            }
+        }
+        while let Ok(item) = feed.try_recv() {
+            take_in(&mut jobs, item);
+        }
+        if shared.failed.load(Ordering::Relaxed) {
+            panic!("another worker of this process failed");
+        }
+        worker.step_or_park(Some(PARK));
+    }
+}
+
+fn install(worker: &mut Worker, prepared: &Prepared, feeds: bool) -> Inputs {
+    let plan = &prepared.plan;
+    let (index, output) = &prepared.output;
+    let mut output = match worker.index() == *index {
+        true => output.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        false => None,
+    };
+    let sink = move |closed| {
+        if let Some(output) = &mut output {
+            output(closed);
+        }
+    };
+    let mut handles: Inputs = plan.inputs.iter().map(|_| InputHandle::new()).collect();
+    worker.dataflow_named::<Time, _, _>(&plan.name, |scope| {
+        let inputs = handles.iter_mut().map(|handle| scope.input_from(handle)).collect();
+        render::job(scope, plan, inputs, *index, sink);
+    });
+    if feeds { handles } else { vec![] }
+}
+
+fn take_in(jobs: &mut HashMap<JobId, Inputs>, item: Feed) {
+    match item {
+        Feed::Rows(job, input, updates) => {
+            let Some(handle) = jobs.get_mut(&job).and_then(|inputs| inputs.get_mut(input)) else { return };
+            if *handle.time() < updates.time {
+                handle.advance_to(updates.time);
+            }
+            handle.send(updates);
+            handle.flush();
+        }
+        Feed::Advance(job, time) => {
+            for handle in jobs.get_mut(&job).into_iter().flatten() {
+                if *handle.time() < time {
+                    handle.advance_to(time);
+                    handle.flush();
+                }
+            }
+        }
+    }
+}
