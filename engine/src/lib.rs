@@ -3,3 +3,4 @@
 pub mod plan;
 pub mod sink;
 pub mod source;
+pub mod sql;
