@@ -7,3 +7,4 @@ pub mod render;
 pub mod sink;
 pub mod source;
 pub mod worker;
+pub mod sql;

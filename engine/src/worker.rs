@@ -66,7 +66,7 @@ impl Shared {
         let entry = jobs.entry(id).or_insert_with(|| {
             let plan =
                 (self.bind)(spec).unwrap_or_else(|error| panic!("job {} does not plan here: {error}", spec.name));
-            let explain = plan.to_string();
+            let explain = crate::plan::explain::text(&plan);
             assert!(
                 explain == spec.explain,
                 "job {} is planned differently here; are all processes of one version?\n{explain}\nis not\n{}",

@@ -133,7 +133,7 @@ impl Generation {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (installed, mut done) = mpsc::unbounded_channel();
         let gather = id as usize % self.feeds.len();
-        spec.explain = job.to_string();
+        spec.explain = crate::plan::explain::text(&job);
         let prepared = Prepared { plan: job, output: (gather, Mutex::new(Some(output))), installed };
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(prepared));
         self.command(Command::Install { id, spec }).await?;

@@ -1,1 +1,332 @@
 //! `EXPLAIN`: a plan as text and as Mermaid.
+//!
+//! Every operator is a line, what it holds in memory a line below it: by which columns, and which object
+//! it serves (`job.view.operator`).
+
+use std::fmt::Write;
+
+use datafusion::physical_expr::PhysicalSortExpr;
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
+use velib_operators::Expr;
+use velib_operators::accumulate::{Accumulation, Function};
+
+use super::{From, Job, JoinKind, Node, View};
+
+/// Milliseconds of the units in which lengths of time are told.
+const UNITS: [(u64, &str); 5] =
+    [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"), (1, "millisecond")];
+
+/// The plan of a job, an operator a line.
+pub fn text(job: &Job) -> String {
+    let mut out = String::new();
+    for (index, view) in job.views.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        out.push_str(&view_text(job, view));
+    }
+    out
+}
+
+/// The plan of one view of a job.
+pub fn view_text(job: &Job, view: &View) -> String {
+    let mut out = format!("view {}\n", view.name);
+    for fact in facts(view) {
+        let _ = writeln!(out, "  {fact}");
+    }
+    let mut names = Names::new(job, view);
+    tree(&view.plan, job, &mut names, 1, &mut out);
+    out
+}
+
+/// The plan of a job as a Mermaid flowchart: sources at the top, views at the bottom.
+pub fn mermaid(job: &Job) -> String {
+    let mut out = String::from("flowchart TD\n");
+    for (index, input) in job.inputs.iter().enumerate() {
+        let name = relation_name(&input.source, &input.relation);
+        let _ = writeln!(out, "  i{index}[({})]", quoted(&name));
+    }
+    let mut next = 0;
+    for (index, view) in job.views.iter().enumerate() {
+        let mut names = Names::new(job, view);
+        let root = graph(&view.plan, job, &mut names, &mut next, &mut out);
+        let _ = writeln!(out, "  v{index}[[{}]]", quoted(&view.name));
+        let _ = writeln!(out, "  {root} --> v{index}");
+    }
+    out
+}
+
+fn tree(node: &Node, job: &Job, names: &mut Names, depth: usize, out: &mut String) {
+    let name = names.of(node);
+    let indent = "  ".repeat(depth);
+    let _ = writeln!(out, "{indent}{}", line(node, job));
+    for held in held(node, &name) {
+        let _ = writeln!(out, "{indent}  | {held}");
+    }
+    for child in node.children() {
+        tree(child, job, names, depth + 1, out);
+    }
+}
+
+fn graph(node: &Node, job: &Job, names: &mut Names, next: &mut usize, out: &mut String) -> String {
+    if let Node::Get(get) = node {
+        return match get.from {
+            From::Input(index) => format!("i{index}"),
+            From::View(index) => format!("v{index}"),
+        };
+    }
+    let id = format!("n{next}");
+    *next += 1;
+    let name = names.of(node);
+    let label: Vec<String> = std::iter::once(line(node, job)).chain(held(node, &name)).collect();
+    let _ = writeln!(out, "  {id}[{}]", quoted(&label.join("<br>")));
+    for child in node.children() {
+        let from = graph(child, job, names, next, out);
+        let _ = writeln!(out, "  {from} --> {id}");
+    }
+    id
+}
+
+fn quoted(label: &str) -> String {
+    let escaped = label.replace('"', "#quot;").replace("<br>", "\u{0}").replace('<', "#lt;").replace('>', "#gt;");
+    format!("\"{}\"", escaped.replace('\u{0}', "<br>"))
+}
+
+/// Names of the objects that operators hold, as `render` names them.
+struct Names {
+    prefix: String,
+    used: Vec<&'static str>,
+}
+
+impl Names {
+    fn new(job: &Job, view: &View) -> Self {
+        Names { prefix: format!("{}.{}", job.name, view.name), used: vec![] }
+    }
+
+    fn of(&mut self, node: &Node) -> String {
+        let kind = node.kind();
+        self.used.push(kind);
+        match self.used.iter().filter(|k| **k == kind).count() {
+            1 => format!("{}.{kind}", self.prefix),
+            nth => format!("{}.{kind}.{nth}", self.prefix),
+        }
+    }
+}
+
+impl Node {
+    /// The name of the operator.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Node::Get(_) => "get",
+            Node::Constant(_) => "constant",
+            Node::Map(_) => "map",
+            Node::Temporal(_) => "temporal",
+            Node::Join(_) => "join",
+            Node::Accumulate(n) if n.aggregates.is_empty() => "distinct",
+            Node::Accumulate(_) => "accumulate",
+            Node::Aggregate(_) => "aggregate",
+            Node::TopK(_) => "top_k",
+            Node::Window(_) => "window",
+            Node::Previous(_) => "previous",
+            Node::Union(_) => "union",
+        }
+    }
+}
+
+fn facts(view: &View) -> Vec<String> {
+    let name = |i: &usize| view.schema.field(*i).name().clone();
+    let names = |columns: &[usize]| columns.iter().map(name).collect::<Vec<_>>().join(", ");
+    let mut facts = vec![match view.key.as_slice() {
+        [] => "without a key: rows carry a multiplicity".to_owned(),
+        key => format!("key ({})", names(key)),
+    }];
+    facts.extend(view.indexes.iter().map(|index| format!("index ({})", names(index))));
+    if let Some(retain) = view.retain {
+        facts.push(format!(
+            "rows leave memory {} after {}, and stay in PostgreSQL",
+            length(retain.after_ms),
+            name(&retain.column)
+        ));
+    }
+    facts
+}
+
+fn line(node: &Node, job: &Job) -> String {
+    let kind = node.kind();
+    match node {
+        Node::Get(get) => {
+            let columns: Vec<&str> = get.schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let appended = match get.from {
+                From::Input(index) => job.inputs.get(index).is_some_and(|i| i.appended),
+                From::View(_) => false,
+            };
+            let appended = if appended { ", append-only" } else { "" };
+            format!("{kind} {} ({}){appended}", get.name, columns.join(", "))
+        }
+        Node::Constant(rows) => format!("{kind} {}", count(rows.num_rows(), "row")),
+        Node::Map(map) => {
+            let mut parts = vec![];
+            if let Some(outputs) = &map.outputs {
+                let fields = map.schema.fields();
+                parts.push(outputs.iter().zip(fields).map(|(o, f)| aliased(o, f.name())).collect::<Vec<_>>().join(", "));
+            }
+            if !map.predicates.is_empty() {
+                parts.push(format!("where {}", list(&map.predicates, " and ")));
+            }
+            format!("{kind} {}", parts.join(" "))
+        }
+        Node::Temporal(temporal) => {
+            let from = temporal.from.as_ref().map(|e| format!("from {}", show(e)));
+            let until = temporal.until.as_ref().map(|e| format!("until {}", show(e)));
+            let parts: Vec<String> = from.into_iter().chain(until).collect();
+            format!("{kind} {}", parts.join(" "))
+        }
+        Node::Join(join) => {
+            let name = match join.kind {
+                JoinKind::Inner => "inner",
+                JoinKind::Left => "left",
+                JoinKind::Full => "full",
+                JoinKind::Semi => "semi",
+                JoinKind::Anti => "anti",
+            };
+            let equal = if join.null_equal { "is not distinct from" } else { "=" };
+            let pairs = join.left_keys.iter().zip(&join.right_keys);
+            let keys: Vec<String> = pairs.map(|(l, r)| format!("{} {equal} {}", show(l), show(r))).collect();
+            let on = if keys.is_empty() { " all pairs".to_owned() } else { format!(" on {}", keys.join(" and ")) };
+            let residual = join.residual.as_ref().map(|r| format!(" where {}", show(r))).unwrap_or_default();
+            format!("{kind} {name}{on}{residual}")
+        }
+        Node::Accumulate(n) => grouping(kind, &n.group, n.aggregates.iter().map(accumulation).collect()),
+        Node::Aggregate(n) => {
+            let call = |a: &super::AggregateCall| {
+                let filter = a.filter.as_ref().map(|f| format!(" filter ({})", show(f))).unwrap_or_default();
+                format!("{}{filter}", a.function.name())
+            };
+            grouping(kind, &n.group, n.aggregates.iter().map(call).collect())
+        }
+        Node::TopK(top) => {
+            let limit = top.limit.map(|k| format!(" first {k}")).unwrap_or_else(|| " all".to_owned());
+            let offset = if top.offset > 0 { format!(" after {}", top.offset) } else { String::new() };
+            format!("{kind}{limit}{offset}{}{}", by_partition(&top.partition), by_order(&top.order))
+        }
+        Node::Window(window) => {
+            let functions: Vec<&str> = window.functions.iter().map(|f| f.name()).collect();
+            let named = window.schema.fields().iter().skip(window.input.schema().fields().len());
+            let functions: Vec<String> = match functions.iter().all(|f| f.contains('(')) {
+                true => functions.iter().map(|f| f.split(" PARTITION BY").next().unwrap_or(f)).map(|f| f.split(" ORDER BY").next().unwrap_or(f).to_owned()).collect(),
+                false => named.map(|f| f.name().clone()).collect(),
+            };
+            format!("{kind} {}{}{}", functions.join(", "), by_partition(&window.partition), by_order(&window.order))
+        }
+        Node::Previous(previous) => {
+            format!("{kind} lag of {}{}", list(&previous.lags, ", "), by_partition(&previous.partition))
+        }
+        Node::Union(union) => format!("{kind} of {}", count(union.inputs.len(), "input")),
+    }
+}
+
+/// What an operator keeps in memory, and why.
+fn held(node: &Node, name: &str) -> Vec<String> {
+    match node {
+        Node::Get(_) | Node::Constant(_) | Node::Map(_) | Node::Union(_) => vec![],
+        Node::Temporal(_) => vec![format!("holds rows until their time is past, for {name}")],
+        Node::Join(join) => {
+            let side = |which: &str, keys: &[Expr]| {
+                format!("holds the {which} side arranged by [{}] for {name}", list(keys, ", "))
+            };
+            vec![side("left", &join.left_keys), side("right", &join.right_keys)]
+        }
+        Node::Accumulate(n) => {
+            let one = if n.global { "holds one row" } else { "holds one row a group" };
+            let expiry = n.expiry.map(|e| format!(", for {} after {}", length(e.after_ms), show(&n.group[e.group])));
+            vec![format!("{one}{} for {name}", expiry.unwrap_or_default())]
+        }
+        Node::Aggregate(n) => vec![format!("holds the rows of each group arranged by [{}] for {name}", list(&n.group, ", "))],
+        Node::TopK(n) => vec![format!("holds the rows of each partition arranged by [{}] for {name}", list(&n.partition, ", "))],
+        Node::Window(n) => vec![format!("holds the rows of each partition arranged by [{}] for {name}", list(&n.partition, ", "))],
+        Node::Previous(_) => vec![format!("holds one row a partition for {name}")],
+    }
+}
+
+fn grouping(kind: &str, group: &[Expr], aggregates: Vec<String>) -> String {
+    let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group, ", ")) };
+    let of = if aggregates.is_empty() { String::new() } else { format!(": {}", aggregates.join(", ")) };
+    format!("{kind}{by}{of}")
+}
+
+fn accumulation(a: &Accumulation) -> String {
+    let (value, order) = match a.function {
+        Function::First { descending, .. } | Function::Last { descending, .. } => {
+            let direction = if descending { " desc" } else { "" };
+            (&a.arguments[..1], format!(" order by {}{direction}", show(&a.arguments[1])))
+        }
+        _ => (&a.arguments[..], String::new()),
+    };
+    let name = match a.function {
+        Function::Count => "count",
+        Function::Sum => "sum",
+        Function::Avg => "avg",
+        Function::Variance { sample: true, root: true } => "stddev",
+        Function::Variance { sample: false, root: true } => "stddev_pop",
+        Function::Variance { sample: true, root: false } => "var",
+        Function::Variance { sample: false, root: false } => "var_pop",
+        Function::BoolAnd => "bool_and",
+        Function::BoolOr => "bool_or",
+        Function::Regression(which) => {
+            let arguments = list(value, ", ");
+            return format!("regr_{}({arguments})", format!("{which:?}").to_lowercase());
+        }
+        Function::Min => "min",
+        Function::Max => "max",
+        Function::First { .. } => "first_value",
+        Function::Last { .. } => "last_value",
+    };
+    let arguments = if value.is_empty() { "*".to_owned() } else { list(value, ", ") };
+    let filter = a.filter.as_ref().map(|f| format!(" filter ({})", show(f))).unwrap_or_default();
+    format!("{name}({arguments}{order}){filter}")
+}
+
+fn by_partition(partition: &[Expr]) -> String {
+    if partition.is_empty() { String::new() } else { format!(" of each {}", list(partition, ", ")) }
+}
+
+fn by_order(order: &[PhysicalSortExpr]) -> String {
+    let one = |o: &PhysicalSortExpr| {
+        let direction = if o.options.descending { " desc" } else { "" };
+        // As PostgreSQL: nulls are the greatest.
+        let nulls = match (o.options.descending, o.options.nulls_first) {
+            (false, true) => " nulls first",
+            (true, false) => " nulls last",
+            _ => "",
+        };
+        format!("{}{direction}{nulls}", show(&o.expr))
+    };
+    let by: Vec<String> = order.iter().map(one).collect();
+    if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) }
+}
+
+fn aliased(expr: &Expr, name: &str) -> String {
+    let shown = show(expr);
+    if shown == name { shown } else { format!("{shown} as {name}") }
+}
+
+fn list(exprs: &[Expr], between: &str) -> String {
+    exprs.iter().map(show).collect::<Vec<_>>().join(between)
+}
+
+fn show(expr: &Expr) -> String {
+    fmt_sql(expr.as_ref()).to_string()
+}
+
+fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+fn length(ms: u64) -> String {
+    let (unit, name) = UNITS.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit)).expect("one divides all");
+    count((ms / unit) as usize, name)
+}
+
+fn relation_name(source: &str, relation: &str) -> String {
+    if relation.is_empty() { source.to_owned() } else { format!("{source}.{relation}") }
+}

@@ -3,7 +3,9 @@
 //! Invariants: a plan holds no SQL text but for display, opens nothing, and is the same in every process
 //! that binds the same text against the same relations.
 
-mod explain;
+pub mod explain;
+pub mod properties;
+mod tree;
 
 use std::sync::Arc;
 

@@ -1,0 +1,351 @@
+//! What is known of the rows of a plan: whether they only ever come, in what order, what tells them
+//! apart, and whether what an operator must hold of them has a bound.
+//!
+//! A collection *grows* when rows are added to it for ever and none leaves: an append-only relation of a
+//! source that does not end. An operator that holds the rows of such a collection would hold all of
+//! history, so [`check_bounded`] refuses it.
+
+use arrow::datatypes::DataType;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use velib_operators::Expr;
+use velib_operators::accumulate::Expiry;
+
+use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, Retain, TopK};
+
+/// What is known of the rows of a collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Rows are only ever added.
+    pub append_only: bool,
+    /// Rows are added without end, and none leaves.
+    pub grows: bool,
+    /// The column that never decreases from one timestamp to the next, equal within a timestamp.
+    pub time: Option<usize>,
+    /// Sets of columns, in ascending order, each of which tells all rows apart at any one time.
+    pub keys: Vec<Vec<usize>>,
+}
+
+/// The properties of what a plan reads, by index.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Collections {
+    pub inputs: Vec<Properties>,
+    pub views: Vec<Properties>,
+}
+
+/// Why state would have no bound, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Unbounded {
+    pub reason: String,
+    pub remedy: String,
+}
+
+/// Unique keys beyond this many are not kept.
+const MAX_KEYS: usize = 4;
+
+impl Properties {
+    /// The rows of a relation. A source that is `bounded` ends by itself, and what it appends with it.
+    pub fn of_input(input: &Input, bounded: bool) -> Self {
+        let keys = if input.key.is_empty() { vec![] } else { vec![sorted(input.key.clone())] };
+        Properties {
+            append_only: input.appended,
+            grows: input.appended && !bounded,
+            time: input.time_column.filter(|_| input.appended),
+            keys,
+        }
+    }
+
+    /// The key of the fewest columns.
+    pub fn narrowest_key(&self) -> Option<Vec<usize>> {
+        self.keys.iter().min_by_key(|k| k.len()).cloned()
+    }
+
+    /// The same rows read from a view, with its primary key.
+    pub fn as_view(mut self, key: &[usize]) -> Self {
+        let key = sorted(key.to_vec());
+        if !key.is_empty() && !self.keys.contains(&key) {
+            self.keys.push(key);
+        }
+        self
+    }
+
+    fn column_map(&self, place: impl Fn(usize) -> Option<usize>) -> Self {
+        let keys = self.keys.iter().filter_map(|k| k.iter().map(|c| place(*c)).collect::<Option<Vec<_>>>());
+        Properties { time: self.time.and_then(&place), keys: keys.map(sorted).collect(), ..self.clone() }
+    }
+}
+
+fn sorted(mut key: Vec<usize>) -> Vec<usize> {
+    key.sort_unstable();
+    key.dedup();
+    key
+}
+
+/// What is known of the rows of `node`.
+pub fn of(node: &Node, read: &Collections) -> Properties {
+    match node {
+        Node::Get(get) => {
+            let whole = match get.from {
+                From::Input(index) => &read.inputs[index],
+                From::View(index) => &read.views[index],
+            };
+            whole.column_map(|c| get.columns.iter().position(|kept| *kept == c))
+        }
+        Node::Constant(rows) => {
+            let keys = if rows.num_rows() <= 1 { vec![vec![]] } else { vec![] };
+            Properties { append_only: true, grows: false, time: None, keys }
+        }
+        Node::Map(map) => of_map(map, read),
+        Node::Temporal(temporal) => {
+            let input = of(&temporal.input, read);
+            let leaves = temporal.until.is_some();
+            let waits = temporal.from.is_some();
+            Properties {
+                append_only: input.append_only && !leaves,
+                grows: input.grows && !leaves,
+                time: input.time.filter(|_| !waits && !leaves),
+                keys: input.keys,
+            }
+        }
+        Node::Join(join) => of_join(join, read),
+        Node::Accumulate(accumulate) => of_accumulate(accumulate, read),
+        Node::Aggregate(aggregate) => Properties {
+            keys: vec![(0..aggregate.group.len()).collect()],
+            ..Properties::default()
+        },
+        Node::TopK(top) => of_top(top, read),
+        Node::Window(window) => Properties { keys: of(&window.input, read).keys, ..Properties::default() },
+        Node::Previous(previous) => of(&previous.input, read),
+        Node::Union(union) => {
+            let inputs: Vec<Properties> = union.inputs.iter().map(|n| of(n, read)).collect();
+            let time = inputs.first().and_then(|p| p.time);
+            Properties {
+                append_only: inputs.iter().all(|p| p.append_only),
+                grows: inputs.iter().any(|p| p.grows),
+                time: time.filter(|_| inputs.len() == 1),
+                keys: if inputs.len() == 1 { inputs[0].keys.clone() } else { vec![] },
+            }
+        }
+    }
+}
+
+fn of_map(map: &Map, read: &Collections) -> Properties {
+    let input = of(&map.input, read);
+    let Some(outputs) = &map.outputs else { return input };
+    let place = |c: usize| outputs.iter().position(|o| column(o) == Some(c));
+    let time = input.time.and_then(|t| outputs.iter().position(|o| ordered_column(o) == Some(t)));
+    Properties { time, ..input.column_map(place) }
+}
+
+fn of_join(join: &Join, read: &Collections) -> Properties {
+    let (left, right) = (of(&join.left, read), of(&join.right, read));
+    let grows = left.grows || right.grows;
+    if matches!(join.kind, JoinKind::Semi | JoinKind::Anti) {
+        let append_only = join.kind == JoinKind::Semi && left.append_only && right.append_only;
+        return Properties { append_only, grows: left.grows, time: None, keys: left.keys };
+    }
+    let width = join.left.schema().fields().len();
+    let unique = |side: &Properties, keys: &[Expr]| {
+        let joined: Vec<usize> = keys.iter().filter_map(column).collect();
+        side.keys.iter().any(|k| k.iter().all(|c| joined.contains(c)))
+    };
+    // A row of one side has at most one partner where the other side is unique by the join's keys.
+    let one_right = unique(&right, &join.right_keys);
+    let one_left = unique(&left, &join.left_keys);
+    let shifted = |k: &Vec<usize>| -> Vec<usize> { k.iter().map(|c| c + width).collect() };
+    let mut keys: Vec<Vec<usize>> = vec![];
+    if one_right && join.kind != JoinKind::Full {
+        keys.extend(left.keys.iter().cloned());
+    }
+    if one_left && join.kind == JoinKind::Inner {
+        keys.extend(right.keys.iter().map(shifted));
+    }
+    for l in &left.keys {
+        keys.extend(right.keys.iter().map(|r| l.iter().copied().chain(shifted(r)).collect()));
+    }
+    keys.truncate(MAX_KEYS);
+    let append_only = join.kind == JoinKind::Inner && left.append_only && right.append_only;
+    Properties { append_only, grows, time: None, keys }
+}
+
+fn of_accumulate(accumulate: &Accumulate, read: &Collections) -> Properties {
+    let input = of(&accumulate.input, read);
+    let kept = accumulate.expiry.is_none();
+    let time = input.time.and_then(|t| accumulate.group.iter().position(|g| ordered_column(g) == Some(t)));
+    let distinct = accumulate.aggregates.is_empty() && !accumulate.global;
+    let append_only = distinct && input.append_only && kept;
+    Properties {
+        append_only,
+        // A group for every moment is as many groups as moments.
+        grows: input.grows && kept && time.is_some(),
+        time: time.filter(|_| append_only),
+        keys: vec![(0..accumulate.group.len()).collect()],
+    }
+}
+
+fn of_top(top: &TopK, read: &Collections) -> Properties {
+    let mut keys = of(&top.input, read).keys;
+    if top.limit == Some(1)
+        && let Some(partition) = top.partition.iter().map(column).collect::<Option<Vec<usize>>>()
+    {
+        keys.insert(0, sorted(partition));
+    }
+    keys.truncate(MAX_KEYS);
+    Properties { keys, ..Properties::default() }
+}
+
+/// The column that `expr` is.
+pub(crate) fn column(expr: &Expr) -> Option<usize> {
+    expr.downcast_ref::<Column>().map(Column::index)
+}
+
+/// The column of time that `expr` is, perhaps of another unit or time zone.
+fn ordered_column(expr: &Expr) -> Option<usize> {
+    match expr.downcast_ref::<CastExpr>() {
+        Some(cast) if matches!(cast.cast_type(), DataType::Timestamp(..)) => column(cast.expr()),
+        Some(_) => None,
+        None => column(expr),
+    }
+}
+
+/// Whether what the operators of a view hold has a bound. `retained`: the view says how long its rows
+/// stay in memory.
+///
+/// # Errors
+/// The operator that would hold all of history, and the remedy.
+pub fn check_bounded(node: &Node, read: &Collections, retained: bool) -> Result<(), Unbounded> {
+    check_state(node, read)?;
+    if of(node, read).grows && !retained {
+        return Err(Unbounded {
+            reason: "would keep every row that its append-only input ever had".to_owned(),
+            remedy: "aggregate, or filter by time as in WHERE observed_at > now() - INTERVAL '1 day', or say \
+                     WITH (retain = '2 days'): older rows then leave memory and stay in PostgreSQL"
+                .to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn check_state(node: &Node, read: &Collections) -> Result<(), Unbounded> {
+    node.children().into_iter().try_for_each(|child| check_state(child, read))?;
+    let grows = |input: &Node| of(input, read).grows;
+    let by_time = "filter its input by time first, as in WHERE observed_at > now() - INTERVAL '1 hour'";
+    let hold = |what: String, remedy: &str| {
+        let reason = format!("would hold every row of {what} for ever");
+        Err(Unbounded { reason, remedy: remedy.to_owned() })
+    };
+    match node {
+        Node::Join(join) => match [&join.left, &join.right].into_iter().find(|side| grows(side)) {
+            Some(side) => hold(
+                format!("{} to join it", sources_of(side)),
+                &format!("{by_time}, or aggregate it before the join"),
+            ),
+            None => Ok(()),
+        },
+        Node::Aggregate(n) if grows(&n.input) => {
+            let names: Vec<&str> = n.aggregates.iter().map(|a| a.function.fun().name()).collect();
+            hold(
+                format!("{} to compute {}", sources_of(&n.input), names.join(", ")),
+                &format!("{by_time}, or use aggregates that accumulate (count, sum, avg, min, max, first_value, \
+                          last_value, stddev, var, bool_and, bool_or, regr_…)"),
+            )
+        }
+        Node::TopK(n) if grows(&n.input) => hold(
+            format!("{} to keep its first rows", sources_of(&n.input)),
+            &format!("{by_time}, or take first_value or last_value (… ORDER BY …) of each group"),
+        ),
+        Node::Window(n) if grows(&n.input) => hold(
+            format!("{} to compute window functions", sources_of(&n.input)),
+            &format!("{by_time}; lag(…) OVER (PARTITION BY … ORDER BY the time of the observation) needs none"),
+        ),
+        Node::Accumulate(n) if grows(node) => hold(
+            format!("{}, as each moment is a group of its own", sources_of(&n.input)),
+            "group by a length of time, as in date_trunc('hour', observed_at), or filter by time, or say \
+             WITH (retain = '2 days')",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn sources_of(node: &Node) -> String {
+    fn collect(node: &Node, names: &mut Vec<String>) {
+        if let Node::Get(get) = node
+            && !names.contains(&get.name)
+        {
+            names.push(get.name.clone());
+        }
+        node.children().into_iter().for_each(|child| collect(child, names));
+    }
+    let mut names = vec![];
+    collect(node, &mut names);
+    names.join(" and ")
+}
+
+/// Lets the groups of `node` leave memory by `retain`: finds the groupings that its column comes from.
+///
+/// # Errors
+/// The column is computed, so that no grouping knows its age.
+pub fn expire(node: &mut Node, retain: Retain) -> Result<(), Unbounded> {
+    let name = node.schema().field(retain.column).name().clone();
+    if holds_groups(node) && !expire_column(node, retain.column, retain.after_ms) {
+        return Err(Unbounded {
+            reason: format!("cannot retain by {name}: it is no column that the rows are grouped by"),
+            remedy: "name a timestamp column of GROUP BY with retain_column = '…'".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn holds_groups(node: &Node) -> bool {
+    matches!(node, Node::Accumulate(_)) || node.children().into_iter().any(holds_groups)
+}
+
+/// Sets the expiry of every grouping that `column` comes from. False: it comes from none.
+fn expire_column(node: &mut Node, at: usize, after_ms: u64) -> bool {
+    match node {
+        Node::Accumulate(n) => {
+            let Some(group) = n.group.get(at) else { return false };
+            let below = column(group);
+            n.expiry = Some(Expiry { group: at, after_ms });
+            // What is below a grouping that expires expires with it, where it knows the same column.
+            if let Some(below) = below {
+                expire_column(&mut n.input, below, after_ms);
+            }
+            true
+        }
+        Node::Map(n) => match &n.outputs {
+            None => expire_column(&mut n.input, at, after_ms),
+            Some(outputs) => match column(&outputs[at]) {
+                Some(below) => expire_column(&mut n.input, below, after_ms),
+                None => false,
+            },
+        },
+        Node::Temporal(n) => expire_column(&mut n.input, at, after_ms),
+        Node::Join(n) => expire_join(n, at, after_ms),
+        Node::Previous(n) if at < n.input.schema().fields().len() => expire_column(&mut n.input, at, after_ms),
+        Node::Union(n) => n.inputs.iter_mut().fold(true, |all, input| expire_column(input, at, after_ms) && all),
+        Node::Get(_) | Node::Constant(_) => false,
+        Node::Aggregate(_) | Node::TopK(_) | Node::Window(_) | Node::Previous(_) => false,
+    }
+}
+
+fn expire_join(join: &mut Join, at: usize, after_ms: u64) -> bool {
+    let width = join.left.schema().fields().len();
+    if at >= width {
+        return join.kind == JoinKind::Inner && {
+            let found = expire_column(&mut join.right, at - width, after_ms);
+            let partner = join.right_keys.iter().position(|k| column(k) == Some(at - width));
+            if let Some(left) = partner.and_then(|p| column(&join.left_keys[p])) {
+                expire_column(&mut join.left, left, after_ms);
+            }
+            found
+        };
+    }
+    let found = join.kind != JoinKind::Full && expire_column(&mut join.left, at, after_ms);
+    let partner = join.left_keys.iter().position(|k| column(k) == Some(at));
+    if let Some(right) = partner.and_then(|p| column(&join.right_keys[p])) {
+        expire_column(&mut join.right, right, after_ms);
+    }
+    found
+}

@@ -1,0 +1,313 @@
+//! Statements to a job: names looked up, views planned in their order, keys and bounds checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::sql::sqlparser::ast::Query;
+
+use super::error::{SqlError, did_you_mean};
+use super::functions::{check_deterministic, planning_state};
+use super::lower::Lowering;
+use super::relations::{Leaf, Relations};
+use super::statement::{Kind, Statement, ViewOptions};
+use crate::plan::properties::{self, Collections, Properties};
+use crate::plan::{From, Input, Job, Node, Retain, View};
+use crate::source::Resolved;
+
+/// What a text is bound against.
+#[derive(Clone, Default)]
+pub struct Binding {
+    /// What each source offers, by its name in the job. A relation without a name goes by its source's.
+    pub resolved: BTreeMap<String, Resolved>,
+    /// The sources that end by themselves: what they append is held like any other relation.
+    pub bounded: BTreeSet<String>,
+    /// Scalar functions beside DataFusion's, as zones are.
+    pub functions: Vec<Arc<ScalarUDF>>,
+}
+
+/// Plans the views of a text.
+///
+/// # Errors
+/// The first statement that cannot be bound or maintained, why, and what to write instead.
+pub fn bind_job(name: &str, statements: &[Statement], binding: &Binding) -> Result<Job, SqlError> {
+    let mut binder = Binder::new(binding);
+    for statement in statements {
+        binder.statement(statement)?;
+    }
+    Ok(binder.job(name))
+}
+
+struct Binder {
+    relations: Relations,
+    inputs: Vec<Input>,
+    views: Vec<View>,
+    collections: Collections,
+    tables: BTreeMap<String, SchemaRef>,
+}
+
+impl Binder {
+    fn new(binding: &Binding) -> Self {
+        let mut relations = Relations::new(planning_state(&binding.functions));
+        let mut inputs = vec![];
+        let mut collections = Collections::default();
+        for (source, resolved) in &binding.resolved {
+            for relation in &resolved.relations {
+                let name = match relation.name.as_str() {
+                    "" => source.clone(),
+                    name => format!("{source}.{name}"),
+                };
+                let from = From::Input(inputs.len());
+                relations.add_leaf(&name, Leaf::Collection(from), relation.schema.clone());
+                let input = Input {
+                    source: source.clone(),
+                    relation: relation.name.clone(),
+                    schema: relation.schema.clone(),
+                    key: relation.key.clone(),
+                    appended: relation.appended,
+                    time_column: relation.time_column,
+                };
+                collections.inputs.push(Properties::of_input(&input, binding.bounded.contains(source)));
+                inputs.push(input);
+            }
+        }
+        Binder { relations, inputs, views: vec![], collections, tables: BTreeMap::new() }
+    }
+
+    fn statement(&mut self, statement: &Statement) -> Result<(), SqlError> {
+        match &statement.kind {
+            Kind::CreateSource { .. } | Kind::SetParameter { .. } => Ok(()),
+            Kind::CreateView { name, columns, materialized, options, query } => {
+                self.check_new(statement, name)?;
+                let plan = self.plan(statement, query, columns)?;
+                match materialized {
+                    false => self.relations.add_view(name, plan),
+                    true => self.materialize(statement, name, plan, options)?,
+                }
+                Ok(())
+            }
+            Kind::CreateTable { name, columns, key } => {
+                self.check_new(statement, name)?;
+                let schema = self.relations.columns(columns.clone()).map_err(|e| statement.planning_error(&e))?;
+                for column in key {
+                    column_of(statement, &schema, name, column)?;
+                }
+                let schema = Arc::new(schema);
+                let rows = arrow::array::RecordBatch::new_empty(schema.clone());
+                self.relations.add_leaf(name, Leaf::Rows(rows), schema.clone());
+                self.tables.insert(name.clone(), schema);
+                Ok(())
+            }
+            Kind::Insert { table, columns, query } => self.insert(statement, table, columns, query),
+            Kind::CreateIndex { view, columns } => {
+                let index = self.view(statement, view)?;
+                let found: Result<Vec<usize>, SqlError> =
+                    columns.iter().map(|c| column_of(statement, &self.views[index].schema, view, c)).collect();
+                self.views[index].indexes.push(found?);
+                Ok(())
+            }
+            Kind::Comment { view, column, comment } => {
+                let index = self.view(statement, view)?;
+                match column {
+                    None => self.views[index].comment = comment.clone(),
+                    Some(column) => {
+                        let at = column_of(statement, &self.views[index].schema, view, column)?;
+                        self.views[index].column_comments[at] = comment.clone();
+                    }
+                }
+                Ok(())
+            }
+            _ => Err(statement.error(
+                "a job consists of sources, parameters, tables, views, indexes and comments",
+                Some("ask one-off questions with `velib query` or in `velib sql`".to_owned()),
+            )),
+        }
+    }
+
+    fn check_new(&self, statement: &Statement, name: &str) -> Result<(), SqlError> {
+        match self.relations.contains(name) {
+            true => Err(statement.error_at(name, format!("there is a relation {name} already"), None)),
+            false => Ok(()),
+        }
+    }
+
+    /// A query as DataFusion plans it, with names for its columns.
+    fn plan(&self, statement: &Statement, query: &Query, columns: &[String]) -> Result<LogicalPlan, SqlError> {
+        let planned = self.relations.plan(query).and_then(|plan| {
+            check_deterministic(&plan)?;
+            super::lower::rename(plan, columns)
+        });
+        planned.map_err(|e| statement.planning_error(&e))
+    }
+
+    fn materialize(
+        &mut self,
+        statement: &Statement,
+        name: &str,
+        plan: LogicalPlan,
+        options: &ViewOptions,
+    ) -> Result<(), SqlError> {
+        let lowering = Lowering::new(self.relations.state(), &self.collections, &self.inputs, &self.views);
+        let mut node = lowering.view(plan).map_err(|e| statement.planning_error(&e))?;
+        let schema = node.schema();
+        let key = match &options.key {
+            Some(columns) => {
+                columns.iter().map(|c| column_of(statement, &schema, name, c)).collect::<Result<Vec<_>, _>>()?
+            }
+            None => vec![],
+        };
+        let retain = retain(statement, name, &schema, options)?;
+        if let Some(retain) = retain {
+            properties::expire(&mut node, retain).map_err(|e| refused(statement, name, e))?;
+        }
+        properties::check_bounded(&node, &self.collections, retain.is_some())
+            .map_err(|e| refused(statement, name, e))?;
+        let properties = properties::of(&node, &self.collections);
+        let key = if key.is_empty() { properties.narrowest_key().unwrap_or_default() } else { key };
+        let from = From::View(self.views.len());
+        self.relations.add_leaf(name, Leaf::Collection(from), schema.clone());
+        self.collections.views.push(properties.as_view(&key));
+        self.views.push(View {
+            name: name.to_owned(),
+            plan: node,
+            key,
+            indexes: vec![],
+            comment: None,
+            column_comments: vec![None; schema.fields().len()],
+            schema,
+            retain,
+        });
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        statement: &Statement,
+        table: &str,
+        columns: &[String],
+        query: &Query,
+    ) -> Result<(), SqlError> {
+        let Some(schema) = self.tables.get(table).cloned() else {
+            let hint = did_you_mean(table, self.tables.keys().map(String::as_str));
+            return Err(statement.error_at(table, format!("no table {table}"), hint));
+        };
+        let targets: Vec<usize> = match columns {
+            [] => (0..schema.fields().len()).collect(),
+            named => named.iter().map(|c| column_of(statement, &schema, table, c)).collect::<Result<_, _>>()?,
+        };
+        let plan = self.plan(statement, query, &[])?;
+        let lowering = Lowering::new(self.relations.state(), &self.collections, &self.inputs, &self.views);
+        let added =
+            lowering.rows(plan, &targets, &schema).map_err(|e| statement.planning_error(&e))?;
+        let Some(Leaf::Rows(before)) = self.relations.leaf(table) else {
+            unreachable!("a table is a leaf of rows");
+        };
+        let rows = concat_batches(&schema, [&before, &added])
+            .map_err(|e| statement.error(format!("rows of table {table}: {e}"), None))?;
+        self.relations.add_leaf(table, Leaf::Rows(rows), schema);
+        Ok(())
+    }
+
+    fn view(&self, statement: &Statement, name: &str) -> Result<usize, SqlError> {
+        self.views.iter().position(|v| v.name == name).ok_or_else(|| {
+            let hint = did_you_mean(name, self.views.iter().map(|v| v.name.as_str()));
+            statement.error_at(name, format!("no materialized view {name} above"), hint)
+        })
+    }
+
+    /// The job, with only the inputs that a view reads.
+    fn job(mut self, name: &str) -> Job {
+        let mut places: BTreeMap<usize, usize> = BTreeMap::new();
+        for view in &self.views {
+            visit_inputs(&view.plan, &mut |input| {
+                let next = places.len();
+                places.entry(input).or_insert(next);
+            });
+        }
+        for view in &mut self.views {
+            renumber(&mut view.plan, &places);
+        }
+        let mut inputs: Vec<(usize, Input)> = self
+            .inputs
+            .into_iter()
+            .enumerate()
+            .filter_map(|(old, input)| places.get(&old).map(|new| (*new, input)))
+            .collect();
+        inputs.sort_by_key(|(place, _)| *place);
+        let inputs = inputs.into_iter().map(|(_, input)| input).collect();
+        Job { name: name.to_owned(), inputs, views: self.views }
+    }
+}
+
+fn visit_inputs(node: &Node, seen: &mut impl FnMut(usize)) {
+    if let Node::Get(get) = node
+        && let From::Input(index) = get.from
+    {
+        seen(index);
+    }
+    node.children().into_iter().for_each(|child| visit_inputs(child, seen));
+}
+
+fn renumber(node: &mut Node, places: &BTreeMap<usize, usize>) {
+    if let Node::Get(get) = node
+        && let From::Input(index) = &mut get.from
+    {
+        *index = places[index];
+    }
+    node.children_mut().into_iter().for_each(|child| renumber(child, places));
+}
+
+fn column_of(statement: &Statement, schema: &Schema, relation: &str, column: &str) -> Result<usize, SqlError> {
+    schema.index_of(column).map_err(|_| {
+        let hint = did_you_mean(column, schema.fields().iter().map(|f| f.name().as_str()));
+        statement.error_at(column, format!("no column {column} in {relation}"), hint)
+    })
+}
+
+fn retain(
+    statement: &Statement,
+    view: &str,
+    schema: &Schema,
+    options: &ViewOptions,
+) -> Result<Option<Retain>, SqlError> {
+    let is_time = |kind: &DataType| matches!(kind, DataType::Timestamp(..));
+    let Some(after_ms) = options.retain_ms else {
+        return match &options.retain_column {
+            None => Ok(None),
+            Some(column) => Err(statement.error_at(
+                "retain_column",
+                format!("view {view} names {column} as retain_column, but does not say how long to retain"),
+                Some("add retain = '2 days'".to_owned()),
+            )),
+        };
+    };
+    let column = match &options.retain_column {
+        Some(column) => column_of(statement, schema, view, column)?,
+        None => {
+            let times: Vec<usize> =
+                (0..schema.fields().len()).filter(|i| is_time(schema.field(*i).data_type())).collect();
+            let [column] = times.as_slice() else {
+                return Err(statement.error_at(
+                    "retain",
+                    format!("view {view} has {} timestamp columns, so which one tells a row's age is open", times.len()),
+                    Some("name it with retain_column = '…'".to_owned()),
+                ));
+            };
+            *column
+        }
+    };
+    if !is_time(schema.field(column).data_type()) {
+        return Err(statement.error_at(
+            "retain_column",
+            format!("column {} of {view} is no timestamp, so it does not tell a row's age", schema.field(column).name()),
+            None,
+        ));
+    }
+    Ok(Some(Retain { column, after_ms }))
+}
+
+fn refused(statement: &Statement, view: &str, refusal: properties::Unbounded) -> SqlError {
+    statement.error_at(view, format!("view {view} {}", refusal.reason), Some(refusal.remedy))
+}

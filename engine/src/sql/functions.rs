@@ -1,0 +1,160 @@
+//! The functions and rules that queries are planned with: DataFusion's, less what cannot be maintained.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionState;
+use datafusion::execution::config::SessionConfig;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::{self as rules, OptimizerRule};
+
+use super::error::refuse;
+use super::temporal::TemporalFilters;
+
+/// The name of the function that reads the timeline's clock.
+pub(crate) const NOW: &str = "now";
+
+/// Time zone of timestamps that are written without one.
+const TIME_ZONE: &str = "UTC";
+
+/// The type of `now()`.
+pub(crate) fn now_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()))
+}
+
+/// `now()`: the logical time of the timeline. It has no value while planning: [`TemporalFilters`] turns
+/// the predicates that it stands in into intervals, and anything else is refused.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Now {
+    signature: Signature,
+    aliases: Vec<String>,
+}
+
+impl ScalarUDFImpl for Now {
+    fn name(&self) -> &str {
+        NOW
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(now_type())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Err(misplaced_now())
+    }
+}
+
+/// `now()` where it is none of a temporal filter.
+pub(crate) fn misplaced_now() -> DataFusionError {
+    refuse(
+        "now() can only bound rows in WHERE: its value changes with every moment, so nothing else of it can be kept",
+        "compare it with a column, as in WHERE observed_at > now() - INTERVAL '1 hour', joined to the rest by AND",
+        NOW,
+    )
+}
+
+/// The configuration of every plan of the engine.
+pub(crate) fn config() -> SessionConfig {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let options = config.options_mut();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.collect_spans = true;
+    options.execution.time_zone = Some(TIME_ZONE.to_owned());
+    options.optimizer.skip_failed_rules = false;
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    config
+}
+
+/// What plans maintained views. `extra` functions stand beside DataFusion's.
+pub(crate) fn planning_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
+    let mut analyzer = Analyzer::new();
+    analyzer.rules.push(Arc::new(TemporalFilters));
+    state(extra).with_analyzer_rules(analyzer.rules).with_optimizer_rules(optimizer_rules()).build()
+}
+
+/// DataFusion with the engine's settings and functions.
+pub(crate) fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
+    let now = Now { signature: Signature::nullary(Volatility::Volatile), aliases: vec!["current_timestamp".to_owned()] };
+    let mut functions: HashMap<String, Arc<ScalarUDF>> = DEFAULT_FUNCTIONS.clone();
+    for function in extra.iter().cloned().chain([Arc::new(ScalarUDF::from(now))]) {
+        for name in function.aliases() {
+            functions.insert(name.clone(), function.clone());
+        }
+        functions.insert(function.name().to_owned(), function);
+    }
+    let mut builder = SessionStateBuilder::new().with_config(config()).with_default_features();
+    // Under each name the entry of that name, so that an alias of a function that was replaced is gone.
+    builder = builder.with_scalar_functions(functions.into_values().collect());
+    builder
+}
+
+static DEFAULT_FUNCTIONS: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
+    let state = SessionStateBuilder::new().with_default_features().build();
+    state.scalar_functions().iter().filter(|(_, f)| f.name() != NOW).map(|(n, f)| (n.clone(), f.clone())).collect()
+});
+
+/// DataFusion's rules, less those that are about reading files or that trade an order of rows for speed:
+/// limits stay where they are written, next to their order.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(rules::rewrite_set_comparison::RewriteSetComparison::new()),
+        Arc::new(rules::optimize_unions::OptimizeUnions::new()),
+        Arc::new(rules::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(rules::eliminate_join::EliminateJoin::new()),
+        Arc::new(rules::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
+        Arc::new(rules::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
+        Arc::new(rules::decorrelate_lateral_join::DecorrelateLateralJoin::new()),
+        Arc::new(rules::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
+        Arc::new(rules::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
+        Arc::new(rules::eliminate_filter::EliminateFilter::new()),
+        Arc::new(rules::eliminate_cross_join::EliminateCrossJoin::new()),
+        Arc::new(rules::propagate_empty_relation::PropagateEmptyRelation::new()),
+        Arc::new(rules::eliminate_outer_join::EliminateOuterJoin::new()),
+        Arc::new(rules::push_down_filter::PushDownFilter::new()),
+        Arc::new(rules::eliminate_group_by_constant::EliminateGroupByConstant::new()),
+        Arc::new(rules::common_subexpr_eliminate::CommonSubexprEliminate::new()),
+        Arc::new(rules::optimize_projections::OptimizeProjections::new()),
+    ]
+}
+
+/// Refuses functions whose value is not determined by their arguments, `now()` apart.
+pub(crate) fn check_deterministic(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| match e {
+                Expr::ScalarFunction(f)
+                    if f.func.name() != NOW && f.func.signature().volatility != Volatility::Immutable =>
+                {
+                    Err(volatile(f.func.name()))
+                }
+                _ => Ok(TreeNodeRecursion::Continue),
+            })
+        })
+    })?;
+    Ok(())
+}
+
+fn volatile(name: &str) -> DataFusionError {
+    let hint = match name {
+        "current_date" | "current_time" | "today" => {
+            "bound rows by the clock with now(), as in WHERE observed_at > now() - INTERVAL '1 day'"
+        }
+        _ => "a maintained view must be the same whenever it is computed: compute such values where the rows are read",
+    };
+    refuse(format!("{name}() has another value at each call"), hint, name)
+}

@@ -1,0 +1,174 @@
+//! Projections and filters: chains of them become one [`Map`].
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::error::Result;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Filter, Projection};
+use datafusion::physical_expr::expressions::{Column, Literal};
+use std::sync::Arc;
+use velib_operators::Expr;
+
+use super::{Lowering, bare};
+use crate::plan::properties::column;
+use crate::plan::{Map, Node, Temporal, Window};
+use crate::sql::temporal::{Bound, as_bound};
+
+impl Lowering<'_> {
+    pub(super) fn projection(&self, projection: &Projection) -> Result<Node> {
+        let input = self.node(&projection.input)?;
+        let outputs = self.exprs(&projection.expr, projection.input.schema())?;
+        map(input, vec![], Some(outputs), bare(&projection.schema))
+    }
+
+    /// Predicates on the clock become intervals, after the others have thinned the rows.
+    pub(super) fn filter(&self, filter: &Filter) -> Result<Node> {
+        let schema = filter.input.schema();
+        let (mut predicates, mut from, mut until) = (vec![], vec![], vec![]);
+        for conjunct in split_conjunction(&filter.predicate) {
+            match as_bound(conjunct) {
+                Some(Bound::From(bound)) => from.push(self.expr(&bound, schema)?),
+                Some(Bound::Until(bound)) => until.push(self.expr(&bound, schema)?),
+                None => predicates.push(self.expr(conjunct, schema)?),
+            }
+        }
+        let input = self.first_rows(&filter.input, self.node(&filter.input)?, &mut predicates)?;
+        let columns = input.schema();
+        let mut node = map(input, predicates, None, columns)?;
+        let (mut from, mut until) = (from.into_iter(), until.into_iter());
+        loop {
+            let (from, until) = (from.next(), until.next());
+            if from.is_none() && until.is_none() {
+                return Ok(node);
+            }
+            node = Node::Temporal(Box::new(Temporal { input: node, from, until }));
+        }
+    }
+}
+
+/// Filters by `predicates`, then computes `outputs`, in one step with what `input` does of that kind.
+pub(super) fn map(
+    input: Node,
+    mut predicates: Vec<Expr>,
+    outputs: Option<Vec<Expr>>,
+    schema: SchemaRef,
+) -> Result<Node> {
+    let outputs = outputs.filter(|o| !is_identity(o, &input));
+    if predicates.is_empty() && outputs.is_none() && schema == input.schema() {
+        return Ok(input);
+    }
+    // A window that only chose rows has done so.
+    let input = match input {
+        Node::Window(window) if is_idle(&window, &predicates, outputs.as_deref()) => window.input,
+        input => input,
+    };
+    let mut get = match input {
+        Node::Map(inner) => return over_map(*inner, predicates, outputs, schema),
+        Node::Get(get) => get,
+        input => return Ok(Node::Map(Box::new(Map { input, predicates, outputs, schema }))),
+    };
+    // A relation is asked for fewer of its columns.
+    let kept: Option<Vec<usize>> = outputs.as_ref().and_then(|o| o.iter().map(column).collect());
+    match kept {
+        Some(kept) if predicates.is_empty() && same_names(&kept, &get.schema, &schema) => {
+            get.columns = kept.iter().map(|c| get.columns[*c]).collect();
+            get.schema = schema;
+            Ok(Node::Get(get))
+        }
+        _ => {
+            predicates.shrink_to_fit();
+            Ok(Node::Map(Box::new(Map { input: Node::Get(get), predicates, outputs, schema })))
+        }
+    }
+}
+
+/// The same rows under the names of `schema`.
+pub(super) fn renamed(node: Node, schema: SchemaRef) -> Node {
+    let current = node.schema();
+    let named = current.fields().iter().zip(schema.fields()).all(|(a, b)| a.name() == b.name());
+    if named {
+        return node;
+    }
+    let columns = columns(&current);
+    match node {
+        Node::Map(mut map) => {
+            map.schema = schema;
+            map.outputs.get_or_insert(columns);
+            Node::Map(map)
+        }
+        input => Node::Map(Box::new(Map { input, predicates: vec![], outputs: Some(columns), schema })),
+    }
+}
+
+/// Expressions that are the columns of `schema`.
+pub(super) fn columns(schema: &SchemaRef) -> Vec<Expr> {
+    let column = |(i, f): (usize, &Arc<arrow::datatypes::Field>)| Arc::new(Column::new(f.name(), i)) as Expr;
+    schema.fields().iter().enumerate().map(column).collect()
+}
+
+fn over_map(
+    mut inner: Map,
+    predicates: Vec<Expr>,
+    outputs: Option<Vec<Expr>>,
+    schema: SchemaRef,
+) -> Result<Node> {
+    let Some(computed) = inner.outputs.take() else {
+        inner.predicates.extend(predicates);
+        return Ok(Node::Map(Box::new(Map { outputs, schema, ..inner })));
+    };
+    let readers = || predicates.iter().chain(outputs.iter().flatten());
+    if !readers().all(|e| reads_cheaply(e, &computed, readers())) {
+        inner.outputs = Some(computed);
+        return Ok(Node::Map(Box::new(Map { input: Node::Map(Box::new(inner)), predicates, outputs, schema })));
+    }
+    for predicate in predicates {
+        inner.predicates.push(substitute(predicate, &computed)?);
+    }
+    let outputs = match outputs {
+        None => computed,
+        Some(outputs) => outputs.into_iter().map(|o| substitute(o, &computed)).collect::<Result<_>>()?,
+    };
+    Ok(Node::Map(Box::new(Map { outputs: Some(outputs), schema, ..inner })))
+}
+
+/// Whether no computed column that `expr` reads would be computed twice.
+fn reads_cheaply<'a>(expr: &Expr, computed: &[Expr], readers: impl Iterator<Item = &'a Expr> + Clone) -> bool {
+    reads(expr).into_iter().all(|at| {
+        let free = computed[at].is::<Column>() || computed[at].is::<Literal>();
+        free || readers.clone().flat_map(reads).filter(|r| *r == at).count() <= 1
+    })
+}
+
+/// The columns that an expression reads, each as often as it does.
+fn reads(expr: &Expr) -> Vec<usize> {
+    let mut found = vec![];
+    expr.apply(|e| {
+        found.extend(column(e));
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    })
+    .expect("the closure does not fail");
+    found
+}
+
+/// `expr` with the expressions `computed` in the place of the columns of those numbers.
+pub(super) fn substitute(expr: Expr, computed: &[Expr]) -> Result<Expr> {
+    expr.transform_up(|e| match column(&e) {
+        Some(at) => Ok(Transformed::yes(computed[at].clone())),
+        None => Ok(Transformed::no(e)),
+    })
+    .data()
+}
+
+fn is_idle(window: &Window, predicates: &[Expr], outputs: Option<&[Expr]>) -> bool {
+    let width = window.input.schema().fields().len();
+    outputs.is_some_and(|outputs| predicates.iter().chain(outputs).flat_map(reads).all(|at| at < width))
+}
+
+fn is_identity(outputs: &[Expr], input: &Node) -> bool {
+    outputs.len() == input.schema().fields().len() && outputs.iter().enumerate().all(|(i, o)| column(o) == Some(i))
+}
+
+fn same_names(kept: &[usize], from: &SchemaRef, to: &SchemaRef) -> bool {
+    let distinct = kept.iter().enumerate().all(|(i, c)| !kept[..i].contains(c));
+    distinct && kept.iter().zip(to.fields()).all(|(c, f)| from.field(*c).name() == f.name())
+}
