@@ -96,3 +96,8 @@ fn check(file: &str) {
 fn planned() {
     check("planned.txt");
 }
+
+#[test]
+fn refused() {
+    check("refused.txt");
+}

@@ -10,6 +10,7 @@ use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use velib_operators::Expr;
 use velib_operators::accumulate::{Accumulation, Function};
 
+use super::properties::column_and_offset;
 use super::{From, Job, JoinKind, Node, View};
 
 /// Milliseconds of the units in which lengths of time are told.
@@ -176,8 +177,8 @@ fn line(node: &Node, job: &Job) -> String {
             format!("{kind} {}", parts.join(" "))
         }
         Node::Temporal(temporal) => {
-            let from = temporal.from.as_ref().map(|e| format!("from {}", show(e)));
-            let until = temporal.until.as_ref().map(|e| format!("until {}", show(e)));
+            let from = temporal.from.as_ref().map(|e| format!("from {}", show_bound(e, &temporal.input)));
+            let until = temporal.until.as_ref().map(|e| format!("until {}", show_bound(e, &temporal.input)));
             let parts: Vec<String> = from.into_iter().chain(until).collect();
             format!("{kind} {}", parts.join(" "))
         }
@@ -318,13 +319,35 @@ fn show(expr: &Expr) -> String {
     fmt_sql(expr.as_ref()).to_string()
 }
 
+/// A bound in whole milliseconds, as a column and a length of time where it is that.
+fn show_bound(bound: &Expr, input: &Node) -> String {
+    match column_and_offset(bound) {
+        Some((at, ms)) => {
+            let name = input.schema().field(at).name().clone();
+            match ms {
+                0 => name,
+                ms if ms < 0 => format!("{name} - {}", length(ms.unsigned_abs())),
+                ms => format!("{name} + {}", length(ms.unsigned_abs())),
+            }
+        }
+        None => show(bound),
+    }
+}
+
 fn count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 fn length(ms: u64) -> String {
-    let (unit, name) = UNITS.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit)).expect("one divides all");
-    count((ms / unit) as usize, name)
+    let mut rest = ms;
+    let mut parts = vec![];
+    for (unit, name) in UNITS {
+        if rest >= unit {
+            parts.push(count((rest / unit) as usize, name));
+            rest %= unit;
+        }
+    }
+    parts.join(" ")
 }
 
 fn relation_name(source: &str, relation: &str) -> String {

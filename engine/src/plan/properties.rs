@@ -6,11 +6,13 @@
 //! history, so [`check_bounded`] refuses it.
 
 use arrow::datatypes::DataType;
-use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
 use velib_operators::Expr;
 use velib_operators::accumulate::Expiry;
 
-use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, Retain, TopK};
+use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, Retain, Temporal, TopK};
 
 /// What is known of the rows of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -297,6 +299,37 @@ pub fn expire(node: &mut Node, retain: Retain) -> Result<(), Unbounded> {
     Ok(())
 }
 
+/// Groups that a temporal filter hides for good leave memory a little later.
+pub(crate) fn expire_below(temporal: &mut Temporal) {
+    let Some((at, offset_ms)) = temporal.until.as_ref().and_then(column_and_offset) else { return };
+    if matches!(temporal.input.schema().field(at).data_type(), DataType::Timestamp(..)) {
+        let after_ms = u64::try_from(offset_ms).unwrap_or(0) + EXPIRY_MARGIN_MS;
+        expire_column(&mut temporal.input, at, after_ms);
+    }
+}
+
+/// How much later groups leave memory than they leave the view.
+const EXPIRY_MARGIN_MS: u64 = 1_000;
+
+/// The column and the milliseconds that are added to it, of a bound that is nothing else.
+pub(crate) fn column_and_offset(bound: &Expr) -> Option<(usize, i64)> {
+    if let Some(cast) = bound.downcast_ref::<CastExpr>() {
+        return column_and_offset(cast.expr());
+    }
+    if let Some(at) = column(bound) {
+        return Some((at, 0));
+    }
+    let sum = bound.downcast_ref::<BinaryExpr>().filter(|b| *b.op() == Operator::Plus)?;
+    let (at, before) = column_and_offset(sum.left())?;
+    let added = match sum.right().downcast_ref::<Literal>()?.value() {
+        ScalarValue::DurationMillisecond(Some(n)) => *n,
+        ScalarValue::DurationMicrosecond(Some(n)) => n.div_euclid(1_000),
+        ScalarValue::DurationNanosecond(Some(n)) => n.div_euclid(1_000_000),
+        _ => return None,
+    };
+    Some((at, before + added))
+}
+
 fn holds_groups(node: &Node) -> bool {
     matches!(node, Node::Accumulate(_)) || node.children().into_iter().any(holds_groups)
 }
@@ -335,7 +368,7 @@ fn expire_join(join: &mut Join, at: usize, after_ms: u64) -> bool {
     if at >= width {
         return join.kind == JoinKind::Inner && {
             let found = expire_column(&mut join.right, at - width, after_ms);
-            let partner = join.right_keys.iter().position(|k| column(k) == Some(at - width));
+            let partner = join.right_keys.iter().position(|k| found && column(k) == Some(at - width));
             if let Some(left) = partner.and_then(|p| column(&join.left_keys[p])) {
                 expire_column(&mut join.left, left, after_ms);
             }
@@ -343,7 +376,7 @@ fn expire_join(join: &mut Join, at: usize, after_ms: u64) -> bool {
         };
     }
     let found = join.kind != JoinKind::Full && expire_column(&mut join.left, at, after_ms);
-    let partner = join.left_keys.iter().position(|k| column(k) == Some(at));
+    let partner = join.left_keys.iter().position(|k| found && column(k) == Some(at));
     if let Some(right) = partner.and_then(|p| column(&join.right_keys[p])) {
         expire_column(&mut join.right, right, after_ms);
     }

@@ -12,7 +12,8 @@ use super::error::{SqlError, did_you_mean};
 use super::functions::{check_deterministic, planning_state};
 use super::lower::Lowering;
 use super::relations::{Leaf, Relations};
-use super::statement::{Kind, Statement, ViewOptions};
+use super::session::placed;
+use super::statement::{Explained, Kind, Statement, ViewOptions};
 use crate::plan::properties::{self, Collections, Properties};
 use crate::plan::{From, Input, Job, Node, Retain, View};
 use crate::source::Resolved;
@@ -38,6 +39,23 @@ pub fn bind_job(name: &str, statements: &[Statement], binding: &Binding) -> Resu
         binder.statement(statement)?;
     }
     Ok(binder.job(name))
+}
+
+/// Plans one query (a `SELECT`, or an `EXPLAIN` of one) as if it were the last view of that text, named `query`.
+///
+/// # Errors
+/// As [`bind_job`].
+pub fn bind_query(statements: &[Statement], query: &Statement, binding: &Binding) -> Result<Job, SqlError> {
+    let (Kind::Select(ast) | Kind::Explain(Explained::Query(ast))) = &query.kind else {
+        return Err(query.error("this is no query", Some("a query begins with SELECT".to_owned())));
+    };
+    let mut binder = Binder::new(binding);
+    for statement in statements {
+        binder.statement(statement)?;
+    }
+    let plan = binder.plan(query, ast, &[])?;
+    binder.materialize(query, "query", plan, &ViewOptions::default())?;
+    Ok(binder.job("query"))
 }
 
 struct Binder {
@@ -199,8 +217,8 @@ impl Binder {
         };
         let plan = self.plan(statement, query, &[])?;
         let lowering = Lowering::new(self.relations.state(), &self.collections, &self.inputs, &self.views);
-        let added =
-            lowering.rows(plan, &targets, &schema).map_err(|e| statement.planning_error(&e))?;
+        let rows = lowering.constant_rows(plan).map_err(|e| statement.planning_error(&e))?;
+        let added = placed(statement, vec![rows], &targets, &schema)?;
         let Some(Leaf::Rows(before)) = self.relations.leaf(table) else {
             unreachable!("a table is a leaf of rows");
         };

@@ -16,7 +16,7 @@ use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::{self as rules, OptimizerRule};
 
 use super::error::refuse;
-use super::temporal::TemporalFilters;
+use super::temporal::{Elsewhere, TemporalFilters};
 
 /// The name of the function that reads the timeline's clock.
 pub(crate) const NOW: &str = "now";
@@ -69,7 +69,7 @@ pub(crate) fn misplaced_now() -> DataFusionError {
 }
 
 /// The configuration of every plan of the engine.
-pub(crate) fn config() -> SessionConfig {
+fn config() -> SessionConfig {
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
@@ -83,12 +83,22 @@ pub(crate) fn config() -> SessionConfig {
 /// What plans maintained views. `extra` functions stand beside DataFusion's.
 pub(crate) fn planning_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
     let mut analyzer = Analyzer::new();
-    analyzer.rules.push(Arc::new(TemporalFilters));
+    analyzer.rules.push(Arc::new(TemporalFilters { elsewhere: Elsewhere::Refused }));
     state(extra).with_analyzer_rules(analyzer.rules).with_optimizer_rules(optimizer_rules()).build()
 }
 
+/// What answers one-off queries: all of DataFusion, and `now()` wherever it stands.
+pub(crate) fn session_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
+    let mut analyzer = Analyzer::new();
+    analyzer.rules.push(Arc::new(TemporalFilters { elsewhere: Elsewhere::Value }));
+    let mut state = state(extra).with_analyzer_rules(analyzer.rules).build();
+    // Executed as it is written, a subquery with several rows is an error.
+    state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = true;
+    state
+}
+
 /// DataFusion with the engine's settings and functions.
-pub(crate) fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
+fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
     let now = Now { signature: Signature::nullary(Volatility::Volatile), aliases: vec!["current_timestamp".to_owned()] };
     let mut functions: HashMap<String, Arc<ScalarUDF>> = DEFAULT_FUNCTIONS.clone();
     for function in extra.iter().cloned().chain([Arc::new(ScalarUDF::from(now))]) {

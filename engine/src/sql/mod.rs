@@ -10,13 +10,15 @@ mod functions;
 mod lower;
 mod parse;
 mod relations;
+mod session;
 mod statement;
 mod temporal;
 mod tokens;
 
-pub use bind::{Binding, bind_job};
+pub use bind::{Binding, bind_job, bind_query};
 pub use error::{Place, SqlError};
 pub use parse::parse;
+pub use session::{Session, query};
 pub use statement::{Explained, Kind, Statement, ViewOptions};
 
 use crate::source::Options;

@@ -87,7 +87,11 @@ impl Relations {
     }
 
     pub fn add_leaf(&mut self, name: &str, leaf: Leaf, schema: SchemaRef) {
-        self.tables.insert(name.to_owned(), Arc::new(LeafSource { leaf, schema }));
+        self.add_source(name, Arc::new(LeafSource { leaf, schema }));
+    }
+
+    pub fn add_source(&mut self, name: &str, source: Arc<dyn TableSource>) {
+        self.tables.insert(name.to_owned(), source);
     }
 
     pub fn add_view(&mut self, name: &str, plan: LogicalPlan) {

@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::error::refuse;
-use super::functions::{NOW, misplaced_now};
+use super::functions::{NOW, misplaced_now, now_type};
 
 /// What stands for the logical time.
 const CLOCK: &str = "$now";
@@ -86,9 +86,21 @@ fn mentions_now(expr: &Expr) -> bool {
     expr.exists(|e| Ok(is_now(e))).expect("the closure does not fail")
 }
 
-/// Solves the predicates of filters and joins for `now()`, and refuses it anywhere else.
+/// What `now()` is where it does not bound rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// An error: the query is to be maintained.
+    Refused,
+    /// The logical time: the query is asked once.
+    Value,
+}
+
+/// Solves the predicates of filters and joins for `now()`.
 #[derive(Debug)]
-pub(crate) struct TemporalFilters;
+pub(crate) struct TemporalFilters {
+    /// Where it is in something else.
+    pub elsewhere: Elsewhere,
+}
 
 impl AnalyzerRule for TemporalFilters {
     fn name(&self) -> &str {
@@ -96,37 +108,57 @@ impl AnalyzerRule for TemporalFilters {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::Filter(filter) if mentions_now(&filter.predicate) => {
-                let predicate = solve_all(filter.predicate, filter.input.schema())?;
-                Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
-            }
-            LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(mentions_now) => {
-                let both = join.left.schema().join(join.right.schema())?;
-                let filter = join.filter.map(|f| solve_all(f, &both)).transpose()?;
-                Ok(Transformed::yes(LogicalPlan::Join(Join { filter, ..join })))
-            }
-            other => {
-                other.apply_expressions(|e| match mentions_now(e) {
-                    true => Err(misplaced_now()),
-                    false => Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue),
-                })?;
-                Ok(Transformed::no(other))
-            }
+        plan.transform_up_with_subqueries(|node| {
+            let solved = match node {
+                LogicalPlan::Filter(filter) if mentions_now(&filter.predicate) => {
+                    let predicate = self.solve_all(filter.predicate, filter.input.schema())?;
+                    Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?))
+                }
+                LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(mentions_now) => {
+                    let both = join.left.schema().join(join.right.schema())?;
+                    let filter = join.filter.map(|f| self.solve_all(f, &both)).transpose()?;
+                    Transformed::yes(LogicalPlan::Join(Join { filter, ..join }))
+                }
+                other => Transformed::no(other),
+            };
+            solved.transform_data(|node| node.map_expressions(|e| self.rest(e)))
         })
         .data()
     }
 }
 
-fn solve_all(predicate: Expr, schema: &DFSchema) -> Result<Expr> {
-    let mut conjuncts = vec![];
-    for conjunct in split_conjunction_owned(predicate) {
-        match mentions_now(&conjunct) {
-            true => conjuncts.extend(solve(&conjunct, false, schema)?),
-            false => conjuncts.push(conjunct),
+impl TemporalFilters {
+    fn solve_all(&self, predicate: Expr, schema: &DFSchema) -> Result<Expr> {
+        let mut conjuncts = vec![];
+        for conjunct in split_conjunction_owned(predicate) {
+            match mentions_now(&conjunct) {
+                true => match (solve(&conjunct, false, schema), self.elsewhere) {
+                    (Err(error), Elsewhere::Refused) => return Err(error),
+                    (Err(_), Elsewhere::Value) => conjuncts.push(conjunct),
+                    (Ok(bounds), _) => conjuncts.extend(bounds),
+                },
+                false => conjuncts.push(conjunct),
+            }
+        }
+        Ok(conjunction(conjuncts).expect("there is the conjunct that mentions now()"))
+    }
+
+    /// What is left of `now()` in an expression.
+    fn rest(&self, expr: Expr) -> Result<Transformed<Expr>> {
+        match (mentions_now(&expr), self.elsewhere) {
+            (false, _) => Ok(Transformed::no(expr)),
+            (true, Elsewhere::Refused) => Err(misplaced_now()),
+            (true, Elsewhere::Value) => {
+                let name = expr.schema_name().to_string();
+                let replaced = expr.transform(|e| match is_now(&e) {
+                    true => Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(clock()), now_type())))),
+                    false => Ok(Transformed::no(e)),
+                })?;
+                // An output of a projection keeps the name that is known above.
+                replaced.map_data(|e| Ok(e.alias_if_changed(name)?))
+            }
         }
     }
-    Ok(conjunction(conjuncts).expect("there is the conjunct that mentions now()"))
 }
 
 /// A predicate, or its negation, as bounds on the clock.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use velib_operators::Expr;
 
 use super::{Lowering, bare};
-use crate::plan::properties::column;
+use crate::plan::properties::{column, expire_below};
 use crate::plan::{Map, Node, Temporal, Window};
 use crate::sql::temporal::{Bound, as_bound};
 
@@ -41,7 +41,9 @@ impl Lowering<'_> {
             if from.is_none() && until.is_none() {
                 return Ok(node);
             }
-            node = Node::Temporal(Box::new(Temporal { input: node, from, until }));
+            let mut temporal = Temporal { input: node, from, until };
+            expire_below(&mut temporal);
+            node = Node::Temporal(Box::new(temporal));
         }
     }
 }
@@ -54,8 +56,8 @@ pub(super) fn map(
     schema: SchemaRef,
 ) -> Result<Node> {
     let outputs = outputs.filter(|o| !is_identity(o, &input));
-    if predicates.is_empty() && outputs.is_none() && schema == input.schema() {
-        return Ok(input);
+    if predicates.is_empty() && outputs.is_none() {
+        return Ok(renamed(input, schema));
     }
     // A window that only chose rows has done so.
     let input = match input {
@@ -83,21 +85,26 @@ pub(super) fn map(
 }
 
 /// The same rows under the names of `schema`.
-pub(super) fn renamed(node: Node, schema: SchemaRef) -> Node {
+pub(super) fn renamed(mut node: Node, schema: SchemaRef) -> Node {
     let current = node.schema();
-    let named = current.fields().iter().zip(schema.fields()).all(|(a, b)| a.name() == b.name());
-    if named {
+    if current.fields().iter().zip(schema.fields()).all(|(a, b)| a.name() == b.name()) {
         return node;
     }
-    let columns = columns(&current);
-    match node {
-        Node::Map(mut map) => {
-            map.schema = schema;
-            map.outputs.get_or_insert(columns);
-            Node::Map(map)
+    match &mut node {
+        Node::Map(n) => {
+            n.outputs.get_or_insert_with(|| columns(&current));
+            n.schema = schema;
         }
-        input => Node::Map(Box::new(Map { input, predicates: vec![], outputs: Some(columns), schema })),
+        Node::Join(n) => n.schema = schema,
+        Node::Accumulate(n) => n.schema = schema,
+        Node::Aggregate(n) => n.schema = schema,
+        Node::Union(n) => n.schema = schema,
+        _ => {
+            let outputs = Some(columns(&current));
+            return Node::Map(Box::new(Map { input: node, predicates: vec![], outputs, schema }));
+        }
     }
+    node
 }
 
 /// Expressions that are the columns of `schema`.

@@ -60,31 +60,15 @@ impl<'a> Lowering<'a> {
         Ok(map::renamed(node, schema))
     }
 
-    /// The rows of a query without relations, as columns `targets` of a table of `schema`.
+    /// The rows of a query without relations.
     ///
     /// # Errors
-    /// It reads a relation, or a value is not one of the column's type.
-    pub fn rows(&self, plan: LogicalPlan, targets: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
-        if plan.schema().fields().len() != targets.len() {
-            let (values, columns) = (plan.schema().fields().len(), targets.len());
-            return Err(refuse(format!("{values} values a row for {columns} columns"), "", ""));
+    /// It reads a relation.
+    pub fn constant_rows(&self, plan: LogicalPlan) -> Result<RecordBatch> {
+        match self.view(plan)? {
+            Node::Constant(rows) => Ok(rows),
+            _ => Err(refuse("the rows of a table of a job are constants", "write INSERT INTO … VALUES (…)", "")),
         }
-        let Node::Constant(rows) = self.view(plan)? else {
-            return Err(refuse("the rows of a table of a job are constants", "write INSERT INTO … VALUES (…)", ""));
-        };
-        let column = |at: usize| -> Result<ArrayRef> {
-            let kind = schema.field(at).data_type();
-            match targets.iter().position(|t| *t == at) {
-                Some(from) => Ok(arrow::compute::cast_with_options(
-                    rows.column(from),
-                    kind,
-                    &arrow::compute::CastOptions { safe: false, ..Default::default() },
-                )?),
-                None => Ok(new_null_array(kind, rows.num_rows())),
-            }
-        };
-        let columns = (0..schema.fields().len()).map(column).collect::<Result<_>>()?;
-        Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 
     fn node(&self, plan: &LogicalPlan) -> Result<Node> {
