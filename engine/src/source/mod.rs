@@ -7,6 +7,15 @@
 //! Invariants: a source knows nothing of jobs, plans or PostgreSQL; whatever a peer sends, it neither
 //! panics nor ends the source; what is refused is reported with its reason.
 
+pub mod current;
+pub mod feed;
+mod fetch;
+mod gbfs;
+mod local;
+mod local_time;
+mod poll;
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +26,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use velib_operators::Time;
+
+pub use fetch::build_client;
 
 /// The settings of a `CREATE SOURCE`: `(name = value, …)`, values as text.
 pub type Options = BTreeMap<String, String>;
@@ -48,7 +59,7 @@ pub trait Source: Send + Sync + fmt::Debug {
 /// What sources need of the process.
 #[derive(Clone)]
 pub struct Context {
-    /// Shared connections; see [`http`].
+    /// Shared connections; see [`build_client`].
     pub http: reqwest::Client,
     /// Milliseconds since 1970, now. Passed in so that tests can hold it.
     pub wall_clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -120,6 +131,11 @@ pub struct Rejection {
 impl Rejection {
     /// The most bytes of refused input that are kept.
     pub const SAMPLE: usize = 1024;
+
+    /// The beginning of `text`, as much of it as is kept; without NUL, which PostgreSQL cannot store.
+    pub fn sample(text: &str) -> String {
+        text[..text.floor_char_boundary(Self::SAMPLE)].replace('\0', " ")
+    }
 }
 
 /// How a poll went.
@@ -171,4 +187,4 @@ mod columns {
 }
 
 /// Every kind of source.
-pub const CONNECTORS: &[&dyn Connector] = &[];
+pub const CONNECTORS: &[&dyn Connector] = &[&gbfs::Gbfs];

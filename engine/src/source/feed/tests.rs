@@ -1,0 +1,1 @@
+//! Sharing, joining late, leaving.

@@ -1,0 +1,1 @@
+//! Documents of every version and oddity, and what comes of them.
