@@ -1,0 +1,323 @@
+//! A private PostgreSQL server, for `velib demo`, `velib run --embedded` and the tests.
+//!
+//! The server belongs to the [`Private`] value: it listens on a free port of the loopback address, lets
+//! nobody in without a random password, and goes when the value is dropped or the process ends, however
+//! it ends. The last is the work of a small shell that stands between the two (see [`SUPERVISOR`]):
+//! `SIGKILL` leaves us no time to stop a server, but it closes our end of a pipe.
+//!
+//! A server refuses to run as root. Where we are root, it runs as `postgres` or `nobody`.
+
+mod account;
+mod cluster;
+mod error;
+mod programs;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::time::sleep;
+use tokio_postgres::NoTls;
+
+use account::Account;
+pub use error::PostgresError;
+use programs::Programs;
+
+/// The role that owns everything, and the database that it owns.
+const NAME: &str = "velib";
+/// How long a server may take to accept connections: it may have to recover a large log first.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a fast shutdown may take before the server is made to leave.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long the server of a process that was killed a moment ago may still hold the folder.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks at something that is about to happen.
+const POLL: Duration = Duration::from_millis(20);
+/// Somebody else may take a port between our look at it and the server's: how often to choose again.
+const PORT_ATTEMPTS: usize = 5;
+/// Ports are chosen below those that systems hand out by themselves, so that nobody is given ours while
+/// the server is away for a restart.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// The system's limit on the length of a socket's path, less the name PostgreSQL gives the socket.
+const SOCKET_FOLDER_LIMIT: usize = 107 - "/.s.PGSQL.65535.lock".len();
+
+/// Starts the server and waits for the end of its input, which is the word `keep` or the end of the
+/// owner. Then it asks for a fast shutdown; if the owner is gone, it removes the folder in `$1` as well.
+/// If the server ends by itself, so does the shell, with the server's exit code.
+const SUPERVISOR: &str = r#"
+remove=$1; shift
+exec 3<&0 </dev/null
+"$@" 3<&- & server=$!
+( read -r word <&3; kill -INT "$server"; [ "$word" = keep ] ) & watcher=$!
+wait "$server"; code=$?
+kill "$watcher" 2>/dev/null
+wait "$watcher"
+[ $? -ne 1 ] || [ -z "$remove" ] || rm -rf -- "$remove"
+exit "$code"
+"#;
+
+/// What a server's data must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut, as any database's.
+    Kept,
+    /// Nothing beyond the server's own restart: faster, for tests.
+    ThrowAway,
+}
+
+/// A running (or stopped) server of our own. Dropping it stops the server.
+#[derive(Debug)]
+pub struct Private {
+    programs: Programs,
+    account: Option<Account>,
+    durability: Durability,
+    /// Holds `data/`, `server.log` and `password`, for the next start.
+    folder: PathBuf,
+    /// Sockets, and `folder` itself where none was given. Removed on drop.
+    temporary: TempDir,
+    port: u16,
+    password: String,
+    supervisor: Option<Child>,
+}
+
+impl Private {
+    /// Starts a server with its data in `folder`, which is made if need be and stays; without one, in a
+    /// temporary folder that goes with the server. Returns once the server accepts connections.
+    ///
+    /// # Errors
+    /// No PostgreSQL is installed (nor could be downloaded), the folder cannot be used or is in use, or
+    /// the server does not start: the message has the end of its log.
+    pub async fn start(folder: Option<PathBuf>, durability: Durability) -> Result<Self, PostgresError> {
+        let (temporary, account) = account::temporary_folder(SOCKET_FOLDER_LIMIT)?;
+        let programs = programs::find(account.is_some()).await?;
+        let (folder, password) = match folder {
+            Some(folder) => {
+                // The server starts in another folder than ours.
+                let folder = std::path::absolute(&folder).map_err(|error| PostgresError::folder(&folder, error))?;
+                let password = cluster::open_or_create(&programs, account.as_ref(), &folder, durability).await?;
+                (folder, password)
+            }
+            None => {
+                let password = cluster::create_temporary(&programs, account.as_ref(), temporary.path()).await?;
+                (temporary.path().to_owned(), password)
+            }
+        };
+        let mut server = Self { programs, account, durability, folder, temporary, port: 0, password, supervisor: None };
+        server.launch_on_free_port().await?;
+        server.create_database().await?;
+        Ok(server)
+    }
+
+    /// `postgresql://velib:PASSWORD@127.0.0.1:PORT/velib`. Contains the password: not for logs.
+    pub fn url(&self) -> String {
+        format!("postgresql://{NAME}:{}@{}:{}/{NAME}", self.password, Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// A line that the user can paste into a shell of theirs.
+    pub fn psql_line(&self) -> String {
+        format!("psql '{}'", self.url())
+    }
+
+    /// The port, the same for as long as the value lives.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Takes the server away: sessions end, the data stays, and [`Self::restart`] brings it back.
+    ///
+    /// # Errors
+    /// The server does not leave, not even when made to.
+    pub async fn stop(&mut self) -> Result<(), PostgresError> {
+        let Some(mut supervisor) = self.supervisor.take() else { return Ok(()) };
+        if let Some(mut owner) = supervisor.stdin.take() {
+            // An error means that the supervisor is gone, and the server with it.
+            let _ = owner.write_all(b"keep\n");
+        }
+        if ended_within(&mut supervisor, STOP_LIMIT).await {
+            return Ok(());
+        }
+        self.make_leave();
+        if ended_within(&mut supervisor, STOP_LIMIT).await {
+            return Ok(());
+        }
+        self.supervisor = Some(supervisor);
+        Err(PostgresError::Stuck { folder: self.folder.clone() })
+    }
+
+    /// Stops the server if it runs and starts it again, on the same port with the same data.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn restart(&mut self) -> Result<(), PostgresError> {
+        self.stop().await?;
+        self.launch().await
+    }
+
+    async fn launch_on_free_port(&mut self) -> Result<(), PostgresError> {
+        let mut attempt = 0;
+        let first = Instant::now();
+        loop {
+            self.port = free_port()?;
+            match self.launch().await {
+                Err(PostgresError::PortTaken { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
+                Err(PostgresError::InUse { .. }) if first.elapsed() < RELEASE_LIMIT => sleep(POLL * 5).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Starts the server on `self.port` and waits until it lets us in.
+    async fn launch(&mut self) -> Result<(), PostgresError> {
+        let log_path = self.log_path();
+        let log = File::create(&log_path).map_err(|error| PostgresError::folder(&log_path, error))?;
+        let errors = log.try_clone().map_err(|error| PostgresError::folder(&log_path, error))?;
+        let mut command = account::command(self.account.as_ref(), Path::new("/bin/sh"));
+        command.arg("-c").arg(SUPERVISOR).arg("velib-postgres").arg(self.temporary.path());
+        command.arg(self.programs.path("postgres")).arg("-D").arg(self.folder.join("data"));
+        for (name, value) in self.configuration() {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        command.stdin(Stdio::piped()).stdout(log).stderr(errors);
+        let supervisor = command.spawn().map_err(|error| PostgresError::program("/bin/sh", error.to_string()))?;
+        self.supervisor = Some(supervisor);
+        let outcome = self.wait_until_ready().await;
+        if outcome.is_err() {
+            self.supervisor = None;
+        }
+        outcome
+    }
+
+    fn configuration(&self) -> Vec<(&'static str, String)> {
+        let mut configuration = vec![
+            ("listen_addresses", Ipv4Addr::LOCALHOST.to_string()),
+            ("port", self.port.to_string()),
+            ("unix_socket_directories", self.temporary.path().display().to_string()),
+            ("TimeZone", "UTC".to_owned()),
+            ("log_timezone", "UTC".to_owned()),
+            ("logging_collector", "off".to_owned()),
+            ("log_checkpoints", "off".to_owned()),
+            ("lc_messages", "C".to_owned()),
+        ];
+        if self.durability == Durability::ThrowAway {
+            configuration.push(("fsync", "off".to_owned()));
+            configuration.push(("full_page_writes", "off".to_owned()));
+        }
+        configuration
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<(), PostgresError> {
+        let deadline = Instant::now() + READY_LIMIT;
+        loop {
+            let supervisor = self.supervisor.as_mut().expect("launched by the caller");
+            if supervisor.try_wait().ok().flatten().is_some() {
+                return Err(self.why_it_ended());
+            }
+            match self.connect("postgres").await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    let reason = format!("no connection within {} s ({error})", READY_LIMIT.as_secs());
+                    return Err(PostgresError::NotStarted { reason, log: self.log_tail() });
+                }
+                Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn connect(&self, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config.host(Ipv4Addr::LOCALHOST.to_string()).port(self.port).user(NAME).password(&self.password);
+        config.dbname(database).connect_timeout(Duration::from_secs(5));
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    async fn create_database(&self) -> Result<(), PostgresError> {
+        let client = self.connect("postgres").await?;
+        let found = client.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&NAME]).await?;
+        if found.is_none() {
+            client.batch_execute(&format!("CREATE DATABASE {NAME}")).await?;
+        }
+        Ok(())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.join("server.log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read(self.log_path()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().rev().take(8).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    fn why_it_ended(&self) -> PostgresError {
+        let log = self.log_tail();
+        if log.contains("lock file \"postmaster.pid\" already exists") || log.contains("pre-existing shared memory") {
+            return PostgresError::InUse { folder: self.folder.clone() };
+        }
+        if log.contains("could not create any TCP/IP sockets") || log.contains("Address already in use") {
+            return PostgresError::PortTaken { port: self.port };
+        }
+        PostgresError::NotStarted { reason: "it ended at once".to_owned(), log }
+    }
+
+    /// Immediate shutdown: the next start recovers from the log. The server's process id is the first
+    /// line of its lock file.
+    fn make_leave(&self) {
+        let lock = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
+        let Some(pid) = lock.lines().next().and_then(|line| line.trim().parse::<u32>().ok()) else { return };
+        let mut kill = account::command(self.account.as_ref(), Path::new("/bin/sh"));
+        // If the process is gone already, there is nothing left to do.
+        let _ = kill.args(["-c", "kill -QUIT \"$1\"", "kill", &pid.to_string()]).stderr(Stdio::null()).status();
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let Some(mut supervisor) = self.supervisor.take() else { return };
+        drop(supervisor.stdin.take());
+        for limit in [STOP_LIMIT / 2, STOP_LIMIT / 5] {
+            let deadline = Instant::now() + limit;
+            while Instant::now() < deadline {
+                if !matches!(supervisor.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(POLL / 4);
+            }
+            self.make_leave();
+        }
+    }
+}
+
+async fn ended_within(child: &mut Child, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        sleep(POLL / 4).await;
+    }
+    true
+}
+
+/// A port that nobody listens on at the moment.
+fn free_port() -> Result<u16, PostgresError> {
+    const LOOKS: usize = 200;
+    let span = PORTS.end - PORTS.start;
+    for _ in 0..LOOKS {
+        let port = PORTS.start + u16::from_le_bytes(cluster::random_bytes()?) % span;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(PostgresError::PortTaken { port: PORTS.start })
+}
+
+#[cfg(test)]
+mod tests;
