@@ -13,7 +13,7 @@ mod error;
 mod programs;
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -35,6 +35,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long the server of a process that was killed a moment ago may still hold the folder.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// A log longer than this begins anew with the next start.
+const LOG_LIMIT: u64 = 10 << 20;
 /// Between two looks at something that is about to happen.
 const POLL: Duration = Duration::from_millis(20);
 /// Somebody else may take a port between our look at it and the server's: how often to choose again.
@@ -52,9 +54,10 @@ const SUPERVISOR: &str = r#"
 remove=$1; shift
 exec 3<&0 </dev/null
 "$@" 3<&- & server=$!
+exec 2>/dev/null
 ( read -r word <&3; kill -INT "$server"; [ "$word" = keep ] ) & watcher=$!
 wait "$server"; code=$?
-kill "$watcher" 2>/dev/null
+kill "$watcher"
 wait "$watcher"
 [ $? -ne 1 ] || [ -z "$remove" ] || rm -rf -- "$remove"
 exit "$code"
@@ -81,6 +84,8 @@ pub struct Private {
     temporary: TempDir,
     port: u16,
     password: String,
+    /// Where in its log the running server's part begins.
+    log_start: u64,
     supervisor: Option<Child>,
 }
 
@@ -98,7 +103,7 @@ impl Private {
             Some(folder) => {
                 // The server starts in another folder than ours.
                 let folder = std::path::absolute(&folder).map_err(|error| PostgresError::folder(&folder, error))?;
-                let password = cluster::open_or_create(&programs, account.as_ref(), &folder, durability).await?;
+                let password = cluster::open_or_create(&programs, account.as_ref(), &folder).await?;
                 (folder, password)
             }
             None => {
@@ -106,7 +111,17 @@ impl Private {
                 (temporary.path().to_owned(), password)
             }
         };
-        let mut server = Self { programs, account, durability, folder, temporary, port: 0, password, supervisor: None };
+        let mut server = Self {
+            programs,
+            account,
+            durability,
+            folder,
+            temporary,
+            port: 0,
+            password,
+            log_start: 0,
+            supervisor: None,
+        };
         server.launch_on_free_port().await?;
         server.create_database().await?;
         Ok(server)
@@ -173,8 +188,7 @@ impl Private {
     /// Starts the server on `self.port` and waits until it lets us in.
     async fn launch(&mut self) -> Result<(), PostgresError> {
         let log_path = self.log_path();
-        let log = File::create(&log_path).map_err(|error| PostgresError::folder(&log_path, error))?;
-        let errors = log.try_clone().map_err(|error| PostgresError::folder(&log_path, error))?;
+        let (log, errors) = self.open_log().map_err(|error| PostgresError::folder(&log_path, error))?;
         let mut command = account::command(self.account.as_ref(), Path::new("/bin/sh"));
         command.arg("-c").arg(SUPERVISOR).arg("velib-postgres").arg(self.temporary.path());
         command.arg(self.programs.path("postgres")).arg("-D").arg(self.folder.join("data"));
@@ -245,13 +259,24 @@ impl Private {
         Ok(())
     }
 
+    /// To append to, for it may turn out that another server runs here and writes to it.
+    fn open_log(&mut self) -> io::Result<(File, File)> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        if log.metadata()?.len() > LOG_LIMIT {
+            log.set_len(0)?;
+        }
+        self.log_start = log.metadata()?.len();
+        Ok((log.try_clone()?, log))
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.join("server.log")
     }
 
     fn log_tail(&self) -> String {
         let log = fs::read(self.log_path()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let since_launch = usize::try_from(self.log_start).ok().and_then(|start| log.get(start..));
+        let log = String::from_utf8_lossy(since_launch.unwrap_or_default());
         let lines: Vec<&str> = log.lines().rev().take(8).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
@@ -282,15 +307,16 @@ impl Drop for Private {
     fn drop(&mut self) {
         let Some(mut supervisor) = self.supervisor.take() else { return };
         drop(supervisor.stdin.take());
-        for limit in [STOP_LIMIT / 2, STOP_LIMIT / 5] {
-            let deadline = Instant::now() + limit;
-            while Instant::now() < deadline {
-                if !matches!(supervisor.try_wait(), Ok(None)) {
-                    return;
+        let deadline = Instant::now() + STOP_LIMIT / 2;
+        while matches!(supervisor.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                // The supervisor sees a slow shutdown through. Where nothing is kept, an abrupt one does.
+                if self.durability == Durability::ThrowAway {
+                    self.make_leave();
                 }
-                std::thread::sleep(POLL / 4);
+                return;
             }
-            self.make_leave();
+            std::thread::sleep(POLL / 4);
         }
     }
 }

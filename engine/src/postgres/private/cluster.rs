@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::account::{self, Account};
 use super::programs::Programs;
-use super::{Durability, NAME, PostgresError};
+use super::{NAME, PostgresError};
 
 /// How long `initdb` or a copy may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -29,7 +29,6 @@ pub(super) async fn open_or_create(
     programs: &Programs,
     account: Option<&Account>,
     folder: &Path,
-    durability: Durability,
 ) -> Result<String, PostgresError> {
     let unusable = |error| PostgresError::folder(folder, error);
     fs::create_dir_all(folder).map_err(unusable)?;
@@ -49,7 +48,16 @@ pub(super) async fn open_or_create(
         }
     }
     account::own(account, folder)?;
-    initialise(programs, account, folder, durability).await
+    let password = initialise(programs, account, folder).await?;
+    // A thousand small files take the disk seconds, during which there is nothing in them to lose.
+    let mut sync = account::command(account, &programs.path("initdb"));
+    sync.arg("--sync-only").arg("-D").arg(folder.join("data"));
+    tokio::spawn(async move {
+        if let Err(error) = run("initdb --sync-only", sync).await {
+            tracing::warn!(%error, "the new database may not survive a power cut");
+        }
+    });
+    Ok(password)
 }
 
 /// The programs must be of the version that made the data.
@@ -92,7 +100,7 @@ pub(super) async fn create_temporary(
     if data.exists() {
         fs::remove_dir_all(&data).map_err(|error| PostgresError::folder(&data, error))?;
     }
-    let password = initialise(programs, account, folder, Durability::ThrowAway).await?;
+    let password = initialise(programs, account, folder).await?;
     // The template only saves time: without one, the next server takes longer.
     let _ = leave_template(account, folder, &template).await;
     Ok(password)
@@ -139,12 +147,7 @@ async fn copy(account: Option<&Account>, from: &Path, to: &Path) -> Result<(), P
 }
 
 /// Runs `initdb` with a new password, which stays in `folder/password`.
-async fn initialise(
-    programs: &Programs,
-    account: Option<&Account>,
-    folder: &Path,
-    durability: Durability,
-) -> Result<String, PostgresError> {
+async fn initialise(programs: &Programs, account: Option<&Account>, folder: &Path) -> Result<String, PostgresError> {
     let password = hexadecimal::<PASSWORD_BYTES>()?;
     let path = folder.join("password");
     let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
@@ -152,10 +155,7 @@ async fn initialise(
     account::own(account, &path)?;
     let mut command = account::command(account, &programs.path("initdb"));
     command.arg("-D").arg(folder.join("data")).arg("--pwfile").arg(&path);
-    command.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--username", NAME]);
-    if durability == Durability::ThrowAway {
-        command.arg("--no-sync");
-    }
+    command.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--username", NAME]);
     run("initdb", command).await?;
     Ok(password)
 }
