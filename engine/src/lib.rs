@@ -2,5 +2,6 @@
 
 pub mod plan;
 pub mod postgres;
+pub mod simulate;
 pub mod sink;
 pub mod source;

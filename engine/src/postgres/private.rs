@@ -2,7 +2,7 @@
 //!
 //! The server belongs to the [`Private`] value: it listens on a free port of the loopback address, lets
 //! nobody in without a random password, and goes when the value is dropped or the process ends, however
-//! it ends. The last is the work of a small shell that stands between the two (see [`SUPERVISOR`]):
+//! it ends. The last is the work of a small shell that stands between the two (see [`supervisor`]):
 //! `SIGKILL` leaves us no time to stop a server, but it closes our end of a pipe.
 //!
 //! A server refuses to run as root. Where we are root, it runs as `postgres` or `nobody`.
@@ -11,10 +11,11 @@ mod account;
 mod cluster;
 mod error;
 mod programs;
+mod supervisor;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use tokio_postgres::NoTls;
 use account::Account;
 pub use error::PostgresError;
 use programs::Programs;
+use supervisor::{SUPERVISOR, ended_within, free_port, make_leave, why_it_ended};
 
 /// The role that owns everything, and the database that it owns.
 const NAME: &str = "velib";
@@ -41,27 +43,8 @@ const LOG_LIMIT: u64 = 10 << 20;
 const POLL: Duration = Duration::from_millis(20);
 /// Somebody else may take a port between our look at it and the server's: how often to choose again.
 const PORT_ATTEMPTS: usize = 5;
-/// Ports are chosen below those that systems hand out by themselves, so that nobody is given ours while
-/// the server is away for a restart.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// The system's limit on the length of a socket's path, less the name PostgreSQL gives the socket.
 const SOCKET_FOLDER_LIMIT: usize = 107 - "/.s.PGSQL.65535.lock".len();
-
-/// Starts the server and waits for the end of its input, which is the word `keep` or the end of the
-/// owner. Then it asks for a fast shutdown; if the owner is gone, it removes the folder in `$1` as well.
-/// If the server ends by itself, so does the shell, with the server's exit code.
-const SUPERVISOR: &str = r#"
-remove=$1; shift
-exec 3<&0 </dev/null
-"$@" 3<&- & server=$!
-exec 2>/dev/null
-( read -r word <&3; kill -INT "$server"; [ "$word" = keep ] ) & watcher=$!
-wait "$server"; code=$?
-kill "$watcher"
-wait "$watcher"
-[ $? -ne 1 ] || [ -z "$remove" ] || rm -rf -- "$remove"
-exit "$code"
-"#;
 
 /// What a server's data must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +138,7 @@ impl Private {
         if ended_within(&mut supervisor, STOP_LIMIT).await {
             return Ok(());
         }
-        self.make_leave();
+        make_leave(self.account.as_ref(), &self.folder);
         if ended_within(&mut supervisor, STOP_LIMIT).await {
             return Ok(());
         }
@@ -228,7 +211,7 @@ impl Private {
         loop {
             let supervisor = self.supervisor.as_mut().expect("launched by the caller");
             if supervisor.try_wait().ok().flatten().is_some() {
-                return Err(self.why_it_ended());
+                return Err(why_it_ended(self.log_tail(), &self.folder, self.port));
             }
             match self.connect("postgres").await {
                 Ok(_) => return Ok(()),
@@ -280,27 +263,6 @@ impl Private {
         let lines: Vec<&str> = log.lines().rev().take(8).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
-
-    fn why_it_ended(&self) -> PostgresError {
-        let log = self.log_tail();
-        if log.contains("lock file \"postmaster.pid\" already exists") || log.contains("pre-existing shared memory") {
-            return PostgresError::InUse { folder: self.folder.clone() };
-        }
-        if log.contains("could not create any TCP/IP sockets") || log.contains("Address already in use") {
-            return PostgresError::PortTaken { port: self.port };
-        }
-        PostgresError::NotStarted { reason: "it ended at once".to_owned(), log }
-    }
-
-    /// Immediate shutdown: the next start recovers from the log. The server's process id is the first
-    /// line of its lock file.
-    fn make_leave(&self) {
-        let lock = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
-        let Some(pid) = lock.lines().next().and_then(|line| line.trim().parse::<u32>().ok()) else { return };
-        let mut kill = account::command(self.account.as_ref(), Path::new("/bin/sh"));
-        // If the process is gone already, there is nothing left to do.
-        let _ = kill.args(["-c", "kill -QUIT \"$1\"", "kill", &pid.to_string()]).stderr(Stdio::null()).status();
-    }
 }
 
 impl Drop for Private {
@@ -312,37 +274,13 @@ impl Drop for Private {
             if Instant::now() > deadline {
                 // The supervisor sees a slow shutdown through. Where nothing is kept, an abrupt one does.
                 if self.durability == Durability::ThrowAway {
-                    self.make_leave();
+                    make_leave(self.account.as_ref(), &self.folder);
                 }
                 return;
             }
             std::thread::sleep(POLL / 4);
         }
     }
-}
-
-async fn ended_within(child: &mut Child, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
-    while matches!(child.try_wait(), Ok(None)) {
-        if Instant::now() > deadline {
-            return false;
-        }
-        sleep(POLL / 4).await;
-    }
-    true
-}
-
-/// A port that nobody listens on at the moment.
-fn free_port() -> Result<u16, PostgresError> {
-    const LOOKS: usize = 200;
-    let span = PORTS.end - PORTS.start;
-    for _ in 0..LOOKS {
-        let port = PORTS.start + u16::from_le_bytes(cluster::random_bytes()?) % span;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(PostgresError::PortTaken { port: PORTS.start })
 }
 
 #[cfg(test)]
