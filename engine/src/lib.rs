@@ -4,6 +4,8 @@ pub mod cluster;
 pub mod command;
 pub mod plan;
 pub mod render;
+pub mod postgres;
+pub mod simulate;
 pub mod sink;
 pub mod source;
 pub mod worker;

@@ -1,0 +1,3 @@
+//! PostgreSQL: where results and the engine's own records live.
+
+pub mod private;
