@@ -6,6 +6,7 @@ pub mod plan;
 pub mod render;
 pub mod postgres;
 pub mod simulate;
+pub mod postgres;
 pub mod sink;
 pub mod source;
 pub mod worker;

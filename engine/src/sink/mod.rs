@@ -2,6 +2,36 @@
 //!
 //! A sink is handed *closed* changes: everything that happened to all the views of a job up to one
 //! timestamp, each view consolidated. It applies them together or not at all.
+//!
+//! [`task`] takes what a job closes, [`merge`]s what waits, and hands it to [`postgres`], which moves each
+//! [`table`] and the frontier in one transaction. [`memory`] keeps views in the process.
+//!
+//! Invariants: nothing here knows sources or dataflows; a table never shows a state that no timestamp had.
+
+pub mod error;
+pub mod memory;
+pub mod merge;
+pub mod postgres;
+pub mod table;
+pub mod task;
+pub mod types;
+
+mod change;
+mod encode;
+mod fit;
+mod hydrate;
+mod numeric;
+mod pipeline;
+mod statement;
+#[cfg(test)]
+mod tests;
+
+pub use error::{SinkError, Unsupported};
+pub use memory::MemorySink;
+pub use merge::{Merge, Settled};
+pub use postgres::PostgresSink;
+pub use table::check;
+pub use task::SinkHandle;
 
 use arrow::array::{Int64Array, RecordBatch};
 use velib_operators::Time;

@@ -1,0 +1,1 @@
+//! Tests of the sink against a real PostgreSQL.
