@@ -3,11 +3,11 @@
 pub mod cluster;
 pub mod command;
 pub mod plan;
+pub mod postgres;
 pub mod render;
-pub mod postgres;
 pub mod simulate;
-pub mod postgres;
 pub mod sink;
 pub mod source;
-pub mod worker;
 pub mod sql;
+pub mod timeline;
+pub mod worker;

@@ -229,7 +229,8 @@ impl Timeline {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = self.generation.ended();
         loop {
-            let settled = |sources: &[Open]| sources.iter().all(|open| open.seen || open.ended) || Instant::now() >= patience;
+            let settled =
+                |sources: &[Open]| sources.iter().all(|open| open.seen || open.ended) || Instant::now() >= patience;
             tokio::select! {
                 event = events.recv() => {
                     let Some((i, event)) = event else { return Ok(()) };
@@ -296,9 +297,10 @@ impl Timeline {
                 Updates::insert(at, rows.clone())
             } else {
                 let schema = open.reader.relations[relation].schema.clone();
-                let current = open.current.entry(relation).or_insert_with(|| {
-                    Current::new(schema).expect("the types of a relation have an ordered encoding")
-                });
+                let current = open
+                    .current
+                    .entry(relation)
+                    .or_insert_with(|| Current::new(schema).expect("the types of a relation have an ordered encoding"));
                 let (rows, diffs) = current.replace(rows.clone());
                 Updates::new(at, rows, diffs)
             };

@@ -50,11 +50,8 @@ fn binding() -> Binding {
     let weather = [("at", time()), ("temperature", Float64)];
     let weather = Resolved { relations: vec![relation("", &[0], None, &weather)], zones: None };
     let past = Resolved { relations: vec![relation("", &[0, 1], Some(1), &observations)], zones: None };
-    let resolved = BTreeMap::from([
-        ("velib".to_owned(), velib),
-        ("weather".to_owned(), weather),
-        ("past".to_owned(), past),
-    ]);
+    let resolved =
+        BTreeMap::from([("velib".to_owned(), velib), ("weather".to_owned(), weather), ("past".to_owned(), past)]);
     Binding { resolved, bounded: ["past".to_owned()].into(), functions: vec![] }
 }
 

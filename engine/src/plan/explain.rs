@@ -169,7 +169,8 @@ fn line(node: &Node, job: &Job) -> String {
             let mut parts = vec![];
             if let Some(outputs) = &map.outputs {
                 let fields = map.schema.fields();
-                parts.push(outputs.iter().zip(fields).map(|(o, f)| aliased(o, f.name())).collect::<Vec<_>>().join(", "));
+                parts
+                    .push(outputs.iter().zip(fields).map(|(o, f)| aliased(o, f.name())).collect::<Vec<_>>().join(", "));
             }
             if !map.predicates.is_empty() {
                 parts.push(format!("where {}", list(&map.predicates, " and ")));
@@ -214,7 +215,11 @@ fn line(node: &Node, job: &Job) -> String {
             let functions: Vec<&str> = window.functions.iter().map(|f| f.name()).collect();
             let named = window.schema.fields().iter().skip(window.input.schema().fields().len());
             let functions: Vec<String> = match functions.iter().all(|f| f.contains('(')) {
-                true => functions.iter().map(|f| f.split(" PARTITION BY").next().unwrap_or(f)).map(|f| f.split(" ORDER BY").next().unwrap_or(f).to_owned()).collect(),
+                true => functions
+                    .iter()
+                    .map(|f| f.split(" PARTITION BY").next().unwrap_or(f))
+                    .map(|f| f.split(" ORDER BY").next().unwrap_or(f).to_owned())
+                    .collect(),
                 false => named.map(|f| f.name().clone()).collect(),
             };
             format!("{kind} {}{}{}", functions.join(", "), by_partition(&window.partition), by_order(&window.order))
@@ -242,9 +247,15 @@ fn held(node: &Node, name: &str) -> Vec<String> {
             let expiry = n.expiry.map(|e| format!(", for {} after {}", length(e.after_ms), show(&n.group[e.group])));
             vec![format!("{one}{} for {name}", expiry.unwrap_or_default())]
         }
-        Node::Aggregate(n) => vec![format!("holds the rows of each group arranged by [{}] for {name}", list(&n.group, ", "))],
-        Node::TopK(n) => vec![format!("holds the rows of each partition arranged by [{}] for {name}", list(&n.partition, ", "))],
-        Node::Window(n) => vec![format!("holds the rows of each partition arranged by [{}] for {name}", list(&n.partition, ", "))],
+        Node::Aggregate(n) => {
+            vec![format!("holds the rows of each group arranged by [{}] for {name}", list(&n.group, ", "))]
+        }
+        Node::TopK(n) => {
+            vec![format!("holds the rows of each partition arranged by [{}] for {name}", list(&n.partition, ", "))]
+        }
+        Node::Window(n) => {
+            vec![format!("holds the rows of each partition arranged by [{}] for {name}", list(&n.partition, ", "))]
+        }
         Node::Previous(_) => vec![format!("holds one row a partition for {name}")],
     }
 }

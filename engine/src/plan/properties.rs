@@ -112,10 +112,9 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
         }
         Node::Join(join) => of_join(join, read),
         Node::Accumulate(accumulate) => of_accumulate(accumulate, read),
-        Node::Aggregate(aggregate) => Properties {
-            keys: vec![(0..aggregate.group.len()).collect()],
-            ..Properties::default()
-        },
+        Node::Aggregate(aggregate) => {
+            Properties { keys: vec![(0..aggregate.group.len()).collect()], ..Properties::default() }
+        }
         Node::TopK(top) => of_top(top, read),
         Node::Window(window) => Properties { keys: of(&window.input, read).keys, ..Properties::default() },
         Node::Previous(previous) => of(&previous.input, read),
@@ -239,18 +238,19 @@ fn check_state(node: &Node, read: &Collections) -> Result<(), Unbounded> {
     };
     match node {
         Node::Join(join) => match [&join.left, &join.right].into_iter().find(|side| grows(side)) {
-            Some(side) => hold(
-                format!("{} to join it", sources_of(side)),
-                &format!("{by_time}, or aggregate it before the join"),
-            ),
+            Some(side) => {
+                hold(format!("{} to join it", sources_of(side)), &format!("{by_time}, or aggregate it before the join"))
+            }
             None => Ok(()),
         },
         Node::Aggregate(n) if grows(&n.input) => {
             let names: Vec<&str> = n.aggregates.iter().map(|a| a.function.fun().name()).collect();
             hold(
                 format!("{} to compute {}", sources_of(&n.input), names.join(", ")),
-                &format!("{by_time}, or use aggregates that accumulate (count, sum, avg, min, max, first_value, \
-                          last_value, stddev, var, bool_and, bool_or, regr_…)"),
+                &format!(
+                    "{by_time}, or use aggregates that accumulate (count, sum, avg, min, max, first_value, \
+                          last_value, stddev, var, bool_and, bool_or, regr_…)"
+                ),
             )
         }
         Node::TopK(n) if grows(&n.input) => hold(

@@ -1,11 +1,9 @@
-//! PostgreSQL: where results and the engine's own records live.
-
-pub mod private;
 //! PostgreSQL: connections, the engine's own schema, and what the engine keeps in it.
 
 pub mod connect;
 pub mod error;
 pub mod migrate;
+pub mod private;
 pub mod store;
 #[cfg(test)]
 pub mod throwaway;

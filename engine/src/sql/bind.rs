@@ -309,7 +309,10 @@ fn retain(
             let [column] = times.as_slice() else {
                 return Err(statement.error_at(
                     "retain",
-                    format!("view {view} has {} timestamp columns, so which one tells a row's age is open", times.len()),
+                    format!(
+                        "view {view} has {} timestamp columns, so which one tells a row's age is open",
+                        times.len()
+                    ),
                     Some("name it with retain_column = '…'".to_owned()),
                 ));
             };
@@ -319,7 +322,10 @@ fn retain(
     if !is_time(schema.field(column).data_type()) {
         return Err(statement.error_at(
             "retain_column",
-            format!("column {} of {view} is no timestamp, so it does not tell a row's age", schema.field(column).name()),
+            format!(
+                "column {} of {view} is no timestamp, so it does not tell a row's age",
+                schema.field(column).name()
+            ),
             None,
         ));
     }

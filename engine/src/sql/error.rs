@@ -49,8 +49,12 @@ impl fmt::Display for SqlError {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         if self.line > 0 {
-            let before: String =
-                self.excerpt.chars().take(self.column.saturating_sub(1)).map(|c| if c == '\t' { c } else { ' ' }).collect();
+            let before: String = self
+                .excerpt
+                .chars()
+                .take(self.column.saturating_sub(1))
+                .map(|c| if c == '\t' { c } else { ' ' })
+                .collect();
             write!(f, "\n{margin}--> line {number}, column {}", self.column)?;
             write!(f, "\n{margin} |\n{number} | {}", self.excerpt)?;
             write!(f, "\n{margin} | {before}{}", "^".repeat(self.width))?;
@@ -146,11 +150,13 @@ fn explain_schema(error: &SchemaError) -> Refusal {
             hint: Some(format!("say which, as in relation.{}", field.name)),
             word: Some(field.name.clone()),
         },
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => Refusal {
-            message: format!("two columns are named {name}"),
-            hint: Some("give one of them another name with AS".to_owned()),
-            word: Some(name.clone()),
-        },
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            Refusal {
+                message: format!("two columns are named {name}"),
+                hint: Some("give one of them another name with AS".to_owned()),
+                word: Some(name.clone()),
+            }
+        }
     }
 }
 

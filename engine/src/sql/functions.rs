@@ -99,7 +99,8 @@ pub(crate) fn session_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
 
 /// DataFusion with the engine's settings and functions.
 fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
-    let now = Now { signature: Signature::nullary(Volatility::Volatile), aliases: vec!["current_timestamp".to_owned()] };
+    let now =
+        Now { signature: Signature::nullary(Volatility::Volatile), aliases: vec!["current_timestamp".to_owned()] };
     let mut functions: HashMap<String, Arc<ScalarUDF>> = DEFAULT_FUNCTIONS.clone();
     for function in extra.iter().cloned().chain([Arc::new(ScalarUDF::from(now))]) {
         for name in function.aliases() {

@@ -269,4 +269,3 @@ fn beside(left: Node, right: Node, width: usize) -> Node {
     let (kind, residual) = (JoinKind::Inner, None);
     Node::Join(Box::new(Join { left, right, kind, left_keys, right_keys, null_equal: true, residual, schema }))
 }
-

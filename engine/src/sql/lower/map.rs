@@ -113,12 +113,7 @@ pub(super) fn columns(schema: &SchemaRef) -> Vec<Expr> {
     schema.fields().iter().enumerate().map(column).collect()
 }
 
-fn over_map(
-    mut inner: Map,
-    predicates: Vec<Expr>,
-    outputs: Option<Vec<Expr>>,
-    schema: SchemaRef,
-) -> Result<Node> {
+fn over_map(mut inner: Map, predicates: Vec<Expr>, outputs: Option<Vec<Expr>>, schema: SchemaRef) -> Result<Node> {
     let Some(computed) = inner.outputs.take() else {
         inner.predicates.extend(predicates);
         return Ok(Node::Map(Box::new(Map { outputs, schema, ..inner })));

@@ -38,12 +38,7 @@ pub(crate) struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    pub fn new(
-        state: &'a SessionState,
-        collections: &'a Collections,
-        inputs: &'a [Input],
-        views: &'a [View],
-    ) -> Self {
+    pub fn new(state: &'a SessionState, collections: &'a Collections, inputs: &'a [Input], views: &'a [View]) -> Self {
         Lowering { state, collections, inputs, views }
     }
 
@@ -109,9 +104,7 @@ impl<'a> Lowering<'a> {
                 let columns = columns.iter().map(|c| rows.column(*c).clone()).collect();
                 constant(schema, columns, rows.num_rows())
             }
-            Leaf::Collection(from) => {
-                Ok(Node::Get(Get { from: *from, name: self.name(*from), columns, schema }))
-            }
+            Leaf::Collection(from) => Ok(Node::Get(Get { from: *from, name: self.name(*from), columns, schema })),
         }
     }
 
@@ -184,8 +177,7 @@ impl<'a> Lowering<'a> {
 
 /// The schema of a node, without qualifiers and metadata.
 fn bare(schema: &DFSchema) -> SchemaRef {
-    let fields: Vec<_> =
-        schema.fields().iter().map(|f| f.as_ref().clone().with_metadata(Default::default())).collect();
+    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_metadata(Default::default())).collect();
     Arc::new(Schema::new(fields))
 }
 

@@ -118,10 +118,7 @@ fn call_of(expr: &LogicalExpr) -> Result<&WindowFunction> {
 
 fn check_call(expr: &LogicalExpr, call: &WindowFunction) -> Result<()> {
     let name = call.fun.name();
-    let by_place = matches!(
-        name,
-        "row_number" | "ntile" | "lag" | "lead" | "first_value" | "last_value" | "nth_value"
-    );
+    let by_place = matches!(name, "row_number" | "ntile" | "lag" | "lead" | "first_value" | "last_value" | "nth_value");
     if by_place && call.params.order_by.is_empty() {
         return Err(refuse(
             format!("{name}() without ORDER BY numbers rows at random"),
@@ -139,7 +136,8 @@ fn check_call(expr: &LogicalExpr, call: &WindowFunction) -> Result<()> {
 fn lag_argument(expr: &LogicalExpr) -> Option<&LogicalExpr> {
     let call = call_of(expr).ok()?;
     let params = &call.params;
-    let plain = params.filter.is_none() && params.null_treatment != Some(NullTreatment::IgnoreNulls) && !params.distinct;
+    let plain =
+        params.filter.is_none() && params.null_treatment != Some(NullTreatment::IgnoreNulls) && !params.distinct;
     let one = |e: &LogicalExpr| matches!(e, LogicalExpr::Literal(ScalarValue::Int64(Some(1)), _));
     match params.args.as_slice() {
         _ if call.fun.name() != "lag" || !plain => None,
