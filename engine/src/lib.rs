@@ -1,5 +1,7 @@
 //! VelibInsight: streaming SQL over bike-share feeds, maintained in PostgreSQL.
 
+pub mod catalog;
+pub mod cli;
 pub mod cluster;
 pub mod command;
 pub mod plan;

@@ -1,2 +1,8 @@
 //! The `velib` command.
-fn main() {}
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    velib_engine::cli::main()
+}

@@ -227,7 +227,7 @@ impl Timeline {
         let patience = Instant::now() + self.settings.patience;
         let mut tick = tokio::time::interval(self.settings.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ended = self.generation.ended();
+        let generation = Arc::clone(&self.generation);
         loop {
             let settled =
                 |sources: &[Open]| sources.iter().all(|open| open.seen || open.ended) || Instant::now() >= patience;
@@ -251,7 +251,7 @@ impl Timeline {
                         self.pass(now).await?;
                     }
                 }
-                _ = ended.wait_for(Option::is_some) => return Err(GenerationError::Ended),
+                _ = generation.ended() => return Err(GenerationError::Ended),
             }
         }
     }

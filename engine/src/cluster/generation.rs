@@ -137,11 +137,10 @@ impl Generation {
         let prepared = Prepared { plan: job, output: (gather, Mutex::new(Some(output))), installed };
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(prepared));
         self.command(Command::Install { id, spec }).await?;
-        let mut ended = self.ended.clone();
         for _ in 0..self.feeds.len() {
             tokio::select! {
                 done = done.recv() => done.ok_or(GenerationError::Ended)?,
-                _ = ended.wait_for(Option::is_some) => return Err(GenerationError::Ended),
+                _ = self.ended() => return Err(GenerationError::Ended),
             }
         }
         Ok(id)
@@ -204,8 +203,10 @@ impl Generation {
         Ok(())
     }
 
-    /// Set to the reason when the generation is over; empty: it was stopped.
-    pub fn ended(&self) -> watch::Receiver<Option<String>> {
-        self.ended.clone()
+    /// Returns when the generation is over: why, or nothing if it was stopped.
+    pub async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        let reason = ended.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        reason.ok().flatten().unwrap_or_default()
     }
 }

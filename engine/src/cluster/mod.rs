@@ -1,3 +1,4 @@
 //! The cluster: which processes compute together, and how they find each other.
 
 pub mod generation;
+pub mod job;

@@ -15,6 +15,7 @@ mod local;
 mod local_time;
 mod poll;
 mod settings;
+pub mod zones;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,0 +1,156 @@
+//! A job at work: its dataflow in a generation, its sources being read, its sink.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use velib_operators::Time;
+use velib_operators::output::Closed as Output;
+
+use super::generation::{Generation, GenerationError};
+use crate::catalog::Prepared;
+use crate::command::JobId;
+use crate::sink::task::{Progress, Settings as SinkSettings};
+use crate::sink::{Changes, Closed, SinkError, SinkHandle};
+use crate::source::Context;
+use crate::source::feed::Feeds;
+use crate::timeline::{Entered, Reader, Refused, Settings, Status, Timeline};
+
+/// Why a job could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The generation is over.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// Its views cannot be tables.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+}
+
+/// What a job is started with.
+pub struct Surroundings<'a> {
+    /// Where it computes.
+    pub generation: &'a Arc<Generation>,
+    /// The number of the generation, which fences off writers of earlier ones.
+    pub number: u64,
+    /// The feeds that jobs share.
+    pub feeds: &'a Feeds,
+    /// For its sources.
+    pub context: &'a Context,
+    /// The database.
+    pub database_url: &'a str,
+    /// How its timeline is run.
+    pub timeline: Settings,
+    /// How its sink is run.
+    pub sink: SinkSettings,
+    /// Where refused input goes.
+    pub refused: mpsc::Sender<Refused>,
+}
+
+/// A running job.
+pub struct RunningJob {
+    /// What was installed.
+    pub prepared: Prepared,
+    id: JobId,
+    generation: Arc<Generation>,
+    timeline: JoinHandle<Result<(), GenerationError>>,
+    status: watch::Receiver<Status>,
+    sink: SinkHandle,
+}
+
+impl RunningJob {
+    /// Builds the dataflow, opens the sink, reads the sources.
+    ///
+    /// # Errors
+    /// The generation ends before, or a view cannot be a table.
+    pub async fn start(prepared: Prepared, around: Surroundings<'_>) -> Result<Self, StartError> {
+        let sink = SinkHandle::start(around.database_url, prepared.plan.clone(), around.number, around.sink)?;
+        let entered = Arc::new(Entered::default());
+        let (times, closed, mut last) = (Arc::clone(&entered), sink.sender().clone(), None);
+        let output = Box::new(move |output: Output| {
+            let as_of = times.as_of(output.upper);
+            // The clock alone is nothing to write down.
+            let idle = output.changes.is_empty() && output.errors.is_empty() && last == Some(as_of);
+            if !idle && as_of > 0 || !output.changes.is_empty() {
+                last = Some(as_of);
+                // A sink that has failed says so itself.
+                let _ = closed.blocking_send(close(output, as_of));
+            }
+        });
+        let id = around.generation.install(prepared.plan.clone(), prepared.spec.clone(), output).await?;
+        let readers = prepared.sources.iter().map(|bound| {
+            let events = around.feeds.subscribe(bound.source.clone(), &bound.relations, around.context.clone());
+            let (name, relations) = (bound.name.clone(), bound.relations.clone());
+            (Reader { name, bounded: bound.source.bounded(), relations }, events)
+        });
+        let readers = readers.collect();
+        let (publish, status) = watch::channel(Status::default());
+        let timeline = Timeline {
+            generation: Arc::clone(around.generation),
+            id,
+            job: prepared.plan.clone(),
+            settings: around.timeline,
+            entered,
+            committed: committed(sink.progress()),
+            refused: around.refused,
+            status: publish,
+            context: around.context.clone(),
+        };
+        let timeline = tokio::spawn(timeline.run(readers));
+        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), timeline, status, sink })
+    }
+
+    /// How its sources are.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// How its sink is.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.sink.progress()
+    }
+
+    /// Holds its tables as they are, or lets them go on.
+    pub fn pause(&self, paused: bool) {
+        self.sink.pause(paused);
+    }
+
+    /// Waits until all its sources have ended and everything of them is in the tables, or until it fails.
+    pub async fn finished(&self) {
+        let mut status = self.status.clone();
+        // The timeline is gone when the generation is: then there is nothing to wait for.
+        let Ok(frontier) = status.wait_for(|status| status.finished).await.map(|status| status.frontier) else {
+            return;
+        };
+        let mut progress = self.sink.progress();
+        let _ = progress.wait_for(|progress| progress.upper >= Some(frontier) || progress.ended).await;
+    }
+
+    /// Stops reading, commits what is closed, and lets the dataflow go.
+    pub async fn stop(self) -> Progress {
+        self.timeline.abort();
+        let _ = self.timeline.await;
+        // The generation may have ended on its own.
+        let _ = self.generation.remove(self.id).await;
+        self.sink.close().await
+    }
+}
+
+fn close(output: Output, as_of: Time) -> Closed {
+    let changes = output.changes.into_iter().map(|(view, rows, diffs)| Changes { view, rows, diffs });
+    Closed { upper: output.upper, as_of, changes: changes.collect(), errors: output.errors }
+}
+
+/// Timestamps below this one are in the tables.
+fn committed(mut progress: watch::Receiver<Progress>) -> watch::Receiver<Time> {
+    let (publish, committed) = watch::channel(0);
+    tokio::spawn(async move {
+        while progress.changed().await.is_ok() {
+            let upper = progress.borrow_and_update().upper.unwrap_or_default();
+            if publish.send(upper).is_err() {
+                break;
+            }
+        }
+    });
+    committed
+}
