@@ -1,0 +1,3 @@
+//! The HTTP server of a process: API, health, metrics.
+
+pub mod api;
