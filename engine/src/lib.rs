@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod config;
 pub mod plan;
 pub mod postgres;
 pub mod render;

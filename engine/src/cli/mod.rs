@@ -1,6 +1,7 @@
 //! The `velib` command: its arguments, and what each subcommand does with the engine.
 
 mod run;
+mod worker;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub enum Format {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Args),
+    Worker(worker::Args),
 }
 
 /// `-p name=value`
@@ -42,6 +44,22 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 
 fn parameters(given: &[(String, String)]) -> BTreeMap<String, String> {
     given.iter().cloned().collect()
+}
+
+/// Returns when the user or the system asks this process to stop.
+pub async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = tokio::signal::ctrl_c() => return,
+            }
+        }
+    }
+    // Without a handler the signal ends the process by itself.
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// Runs the command line.
@@ -57,6 +75,7 @@ pub fn main() -> std::process::ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args, cli.output).await,
+            Command::Worker(args) => worker::run(args).await,
         }
     });
     match done {
