@@ -14,6 +14,7 @@ use super::lower::Lowering;
 use super::relations::{Leaf, Relations};
 use super::session::placed;
 use super::statement::{Explained, Kind, Statement, ViewOptions};
+use crate::plan::expire;
 use crate::plan::properties::{self, Collections, Properties};
 use crate::plan::{From, Input, Job, Node, Retain, View};
 use crate::source::Resolved;
@@ -178,7 +179,7 @@ impl Binder {
         };
         let retain = retain(statement, name, &schema, options)?;
         if let Some(retain) = retain {
-            properties::expire(&mut node, retain).map_err(|e| refused(statement, name, e))?;
+            expire::expire(&mut node, retain).map_err(|e| refused(statement, name, e))?;
         }
         properties::check_bounded(&node, &self.collections, retain.is_some())
             .map_err(|e| refused(statement, name, e))?;
@@ -309,7 +310,10 @@ fn retain(
             let [column] = times.as_slice() else {
                 return Err(statement.error_at(
                     "retain",
-                    format!("view {view} has {} timestamp columns, so which one tells a row's age is open", times.len()),
+                    format!(
+                        "view {view} has {} timestamp columns, so which one tells a row's age is open",
+                        times.len()
+                    ),
                     Some("name it with retain_column = '…'".to_owned()),
                 ));
             };
@@ -319,7 +323,10 @@ fn retain(
     if !is_time(schema.field(column).data_type()) {
         return Err(statement.error_at(
             "retain_column",
-            format!("column {} of {view} is no timestamp, so it does not tell a row's age", schema.field(column).name()),
+            format!(
+                "column {} of {view} is no timestamp, so it does not tell a row's age",
+                schema.field(column).name()
+            ),
             None,
         ));
     }

@@ -102,7 +102,9 @@ fn statement(parser: &mut Parser) -> Parsed<Kind> {
             Token::Word(w) if matches!(w.keyword, Keyword::INSERT | Keyword::UPDATE | Keyword::DELETE) => {
                 change(parser)?
             }
-            _ => return parser.expected("a statement (CREATE, SET PARAMETER, COMMENT ON, SELECT)", parser.peek_token()),
+            _ => {
+                return parser.expected("a statement (CREATE, SET PARAMETER, COMMENT ON, SELECT)", parser.peek_token());
+            }
         }
     };
     match parser.peek_token() {
@@ -324,6 +326,7 @@ fn positioned(text: &str, tokens: &[TokenWithSpan], error: &ParserError) -> SqlE
     let at = |t: &&TokenWithSpan| place == Some((t.span.start.line as usize, t.span.start.column as usize));
     let token = tokens.iter().rev().find(|t| t.token != Token::EOF && at(t)).or(tokens.last());
     let place = token.map(tokens::place).unwrap_or(Place::default());
-    let message = message.replacen("Expected: ", "expected ", 1).replace(", found: EOF", ", found the end of the statement");
+    let message =
+        message.replacen("Expected: ", "expected ", 1).replace(", found: EOF", ", found the end of the statement");
     SqlError::new(lower_first(&message.replacen(", found: ", ", found ", 1)), None).at(text, place)
 }

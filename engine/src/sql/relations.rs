@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{
 use std::ops::ControlFlow;
 
 use super::error::{did_you_mean, refuse};
+use super::subqueries::check_memberships;
 use crate::plan::From;
 
 /// What a scan of a plan reads.
@@ -110,7 +111,9 @@ impl Relations {
         if let ControlFlow::Break(error) = VisitMut::visit(&mut query, &mut Spelling) {
             return Err(error);
         }
-        self.planner().sql_statement_to_plan(ast::Statement::Query(Box::new(query)))
+        let plan = self.planner().sql_statement_to_plan(ast::Statement::Query(Box::new(query)))?;
+        check_memberships(&plan)?;
+        Ok(plan)
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {

@@ -25,7 +25,13 @@ impl Lowering<'_> {
         };
         let left_keys = keys(|(l, _)| l, left_schema)?;
         let right_keys = keys(|(_, r)| r, right_schema)?;
-        let sides = Sides { left, right, left_keys, right_keys, null_equal: join.null_equality == NullEquality::NullEqualsNull };
+        let sides = Sides {
+            left,
+            right,
+            left_keys,
+            right_keys,
+            null_equal: join.null_equality == NullEquality::NullEqualsNull,
+        };
         let schema = bare(&join.schema);
         let residual = self.residual(join, left_schema, right_schema)?;
         let swapped = || self.residual(join, right_schema, left_schema);

@@ -1,11 +1,11 @@
 //! `ORDER BY … LIMIT`: the first rows of one partition that is everything.
 
+use datafusion::common::DFSchema;
 use datafusion::error::Result;
+use datafusion::logical_expr::SortExpr;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{FetchType, Limit, LogicalPlan, SkipType, Sort};
 use datafusion::physical_expr::{PhysicalSortExpr, create_physical_sort_exprs};
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::SortExpr;
 
 use super::map::map;
 use super::{Lowering, bare};
