@@ -87,7 +87,7 @@ fn expire_column(node: &mut Node, at: usize, after_ms: u64) -> bool {
         Node::Temporal(n) => expire_column(&mut n.input, at, after_ms),
         Node::Join(n) => expire_join(n, at, after_ms),
         Node::Previous(n) if at < n.input.schema().fields().len() => expire_column(&mut n.input, at, after_ms),
-        Node::Union(n) => n.inputs.iter_mut().fold(true, |all, input| expire_column(input, at, after_ms) && all),
+        Node::Union(n) => n.inputs.iter_mut().all(|input| expire_column(input, at, after_ms)),
         Node::Get(_) | Node::Constant(_) => false,
         Node::Aggregate(_) | Node::TopK(_) | Node::Window(_) | Node::Previous(_) => false,
     }

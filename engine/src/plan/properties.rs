@@ -5,9 +5,12 @@
 //! source that does not end. An operator that holds the rows of such a collection would hold all of
 //! history, so [`check_bounded`] refuses it.
 
+use std::collections::HashSet;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
-use velib_operators::Expr;
+use velib_operators::{Expr, Row, RowCodec};
 
 use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, TopK};
 
@@ -42,6 +45,9 @@ pub struct Unbounded {
 
 /// Unique keys beyond this many are not kept.
 const MAX_KEYS: usize = 4;
+
+/// Constants of more rows are not searched for keys.
+const MAX_KEYED_ROWS: usize = 4096;
 
 impl Properties {
     /// The rows of a relation. A source that is `bounded` ends by itself, and what it appends with it.
@@ -91,10 +97,7 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
             };
             whole.column_map(|c| get.columns.iter().position(|kept| *kept == c))
         }
-        Node::Constant(rows) => {
-            let keys = if rows.num_rows() <= 1 { vec![vec![]] } else { vec![] };
-            Properties { append_only: true, grows: false, time: None, keys }
-        }
+        Node::Constant(rows) => Properties { append_only: true, grows: false, time: None, keys: keys_of_rows(rows) },
         Node::Map(map) => of_map(map, read),
         Node::Temporal(temporal) => {
             let input = of(&temporal.input, read);
@@ -128,6 +131,22 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
     }
 }
 
+/// The columns of which each alone tells constant rows apart.
+fn keys_of_rows(rows: &RecordBatch) -> Vec<Vec<usize>> {
+    match rows.num_rows() {
+        0 | 1 => return vec![vec![]],
+        2..=MAX_KEYED_ROWS => {}
+        _ => return vec![],
+    }
+    let distinct = |column: &ArrayRef| {
+        let codec = RowCodec::new([column.data_type()]).ok()?;
+        let rows: HashSet<Row> = codec.encode(std::slice::from_ref(column), column.len()).ok()?.into_iter().collect();
+        Some(rows.len() == column.len())
+    };
+    let found = rows.columns().iter().enumerate().filter(|(_, c)| distinct(c) == Some(true));
+    found.map(|(at, _)| vec![at]).take(MAX_KEYS).collect()
+}
+
 fn of_map(map: &Map, read: &Collections) -> Properties {
     let input = of(&map.input, read);
     let Some(outputs) = &map.outputs else { return input };
@@ -159,8 +178,14 @@ fn of_join(join: &Join, read: &Collections) -> Properties {
     if one_left && join.kind == JoinKind::Inner {
         keys.extend(right.keys.iter().map(shifted));
     }
+    // A full join fills either side with nulls, which a key must not have of its own.
+    let never_null = |node: &Node, key: &[usize]| key.iter().all(|c| !node.schema().field(*c).is_nullable());
+    let apart = |l: &[usize], r: &[usize]| {
+        join.kind != JoinKind::Full || (never_null(&join.left, l) && never_null(&join.right, r))
+    };
     for l in &left.keys {
-        keys.extend(right.keys.iter().map(|r| l.iter().copied().chain(shifted(r)).collect()));
+        let right = right.keys.iter().filter(|r| apart(l, r));
+        keys.extend(right.map(|r| l.iter().copied().chain(shifted(r)).collect()));
     }
     keys.truncate(MAX_KEYS);
     let append_only = join.kind == JoinKind::Inner && left.append_only && right.append_only;

@@ -82,6 +82,11 @@ impl Relations {
         self.tables.keys().map(String::as_str)
     }
 
+    /// Whether a name is that of a `CREATE VIEW`.
+    pub fn is_view(&self, name: &str) -> bool {
+        self.tables.get(name).is_some_and(|source| source.is::<ViewSource>())
+    }
+
     /// What a name reads, if it is no view.
     pub fn leaf(&self, name: &str) -> Option<Leaf> {
         Some(self.tables.get(name)?.downcast_ref::<LeafSource>()?.leaf.clone())

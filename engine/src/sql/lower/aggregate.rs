@@ -100,7 +100,7 @@ impl Lowering<'_> {
             if arguments.len() > 1 {
                 return Ok(None);
             }
-            arguments.retain(|a| !a.downcast_ref::<expressions::Literal>().is_some_and(|l| !l.value().is_null()));
+            arguments.retain(|a| a.downcast_ref::<expressions::Literal>().is_none_or(|l| l.value().is_null()));
         }
         if matches!(function, Function::Sum | Function::Avg) && !is_number(&params.args[0], columns)? {
             return Ok(None);
