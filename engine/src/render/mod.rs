@@ -88,8 +88,7 @@ impl<'scope> Render<'_, 'scope> {
     fn temporal(&mut self, node: &Temporal, path: &str) -> Rows<'scope> {
         let schema = node.input.schema();
         let mut columns = Columns::of(&schema);
-        let mut bound =
-            |bound: &Option<_>| bound.as_ref().map(|expr| columns.append(expressions::instant(expr, &schema)));
+        let mut bound = |bound: &Option<_>| bound.as_ref().map(|expr| columns.append(expr.clone()));
         let (from, until) = (bound(&node.from), bound(&node.until));
         let input = self.node(&node.input, path);
         let (input, _) = columns.evaluate(input, &format!("{path}.bounds"), &mut self.errors);
