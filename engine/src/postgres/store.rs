@@ -326,7 +326,7 @@ impl Store {
     /// A lost connection.
     pub async fn processes(&self, silence: Duration) -> Result<Vec<Process>, PostgresError> {
         let seconds = silence.as_secs_f64();
-        let forget = "DELETE FROM velib.cluster WHERE heartbeat < clock_timestamp() - make_interval(secs => 10 * $1)";
+        let forget = "DELETE FROM velib.cluster WHERE heartbeat < clock_timestamp() - make_interval(secs => 10 * $1::float8)";
         self.execute(forget, &[&seconds]).await?;
         let sql = "SELECT address, index, workers, generation, version FROM velib.cluster
                    WHERE heartbeat >= clock_timestamp() - make_interval(secs => $1) ORDER BY index, address";

@@ -273,7 +273,7 @@ async fn move_by_difference(
     let remove = format!("DELETE FROM {path} t WHERE NOT EXISTS (SELECT FROM {stage} s WHERE {same}){but}");
     // `*=` compares bytes: 1 month is not 30 days to it, and -0 not 0. Nulls are equal.
     let (left, right) = (table.all(|c| format!("t.{c}")), table.all(|c| format!("s.{c}")));
-    let unchanged = format!("SELECT FROM {path} t WHERE {same} AND ROW({left}) *= ROW({right})");
+    let unchanged = format!("SELECT FROM {path} t WHERE {same} AND ROW({left})::record *= ROW({right})::record");
     let upsert = format!("{} WHERE NOT EXISTS ({unchanged}) {}", insert(table, &format!("{stage} s")), replace(table));
     let rows = client.execute(&remove, &[]).await? + client.execute(&upsert, &[]).await?;
     client.batch_execute(&format!("DROP TABLE {stage}")).await?;
