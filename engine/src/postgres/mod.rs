@@ -2,8 +2,11 @@
 
 pub mod connect;
 pub mod error;
+pub mod job;
 pub mod migrate;
 pub mod store;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 pub mod throwaway;
 
@@ -32,7 +35,7 @@ pub fn literal(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+mod quoting {
     use super::*;
 
     #[test]

@@ -117,11 +117,7 @@ fn columns() -> Vec<(&'static str, ArrayRef, Vec<Option<&'static str>>)> {
         ),
         (
             "ts us",
-            Arc::new(TimestampMicrosecondArray::from(vec![
-                Some(-210_866_803_200_000_000),
-                Some(i64::MAX),
-                None,
-            ])),
+            Arc::new(TimestampMicrosecondArray::from(vec![Some(-210_866_803_200_000_000), Some(i64::MAX), None])),
             vec![Some("4714-11-24 00:00:00 BC"), Some("294247-01-10 04:00:54.775807"), None],
         ),
         (
