@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMill
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tokio_postgres::Client;
 
-use super::{Changes, Closed, PostgresSink, Settled};
+use super::{Changes, Closed, Merge, PostgresSink, Settled};
 use crate::plan::{Job, Node, Retain, View};
 use crate::postgres::{Store, connect};
 

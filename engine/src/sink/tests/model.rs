@@ -37,6 +37,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..8)
 }
 
+/// A key, its values, and what becomes of them.
+type Diff = (i64, (Option<i64>, Option<String>), i64);
+
 /// The keyed rows, and their changes for a keyed view and one that counts (where keys are dropped, so that
 /// equal rows meet).
 #[derive(Default)]
@@ -64,7 +67,7 @@ impl Model {
     }
 }
 
-fn changes(diffs: Vec<(i64, (Option<i64>, Option<String>), i64)>) -> Vec<Changes> {
+fn changes(diffs: Vec<Diff>) -> Vec<Changes> {
     let mut counted: BTreeMap<Values, i64> = BTreeMap::new();
     for (key, (v, s), diff) in &diffs {
         *counted.entry((key % 2, *v, s.clone())).or_default() += diff;

@@ -117,12 +117,8 @@ fn columns() -> Vec<(&'static str, ArrayRef, Vec<Option<&'static str>>)> {
         ),
         (
             "ts us",
-            Arc::new(TimestampMicrosecondArray::from(vec![
-                Some(-210_866_803_200_000_000),
-                Some(9_224_318_015_999_999_999),
-                None,
-            ])),
-            vec![Some("4714-11-24 00:00:00 BC"), Some("294276-12-31 23:59:59.999999"), None],
+            Arc::new(TimestampMicrosecondArray::from(vec![Some(-210_866_803_200_000_000), Some(i64::MAX), None])),
+            vec![Some("4714-11-24 00:00:00 BC"), Some("294247-01-10 04:00:54.775807"), None],
         ),
         (
             "ts ns",
@@ -196,7 +192,7 @@ async fn values_come_out_as_they_went_in() {
     };
     let mut sink = sink(&url, &job, 1).await;
     sink.hydrate(&settled(&job, 10, changes(0))).await.unwrap();
-    assert_eq!(sink.commit(&settled(&job, 20, changes(3))).await.unwrap().rows, 12);
+    assert_eq!(sink.commit(&settled(&job, 20, changes(3))).await.unwrap().rows, 6);
 
     for view in ["keyed", "counted"] {
         for (name, _, expected) in &columns {
