@@ -147,7 +147,7 @@ impl Places {
             }
             columns[0].append_value(id);
             columns[1].append_option(name.as_ref().and_then(plain));
-            columns[2].append_value(Value::from(rest).to_string().replace("\\u0000", ""));
+            columns[2].append_value(Value::from(rest).to_string());
         }
         let columns = columns.map(|mut column| Arc::new(column.finish()) as _);
         let rows = RecordBatch::try_new(relation_schema(), columns.to_vec()).expect("the columns of the schema");

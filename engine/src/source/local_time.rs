@@ -11,7 +11,10 @@ pub(super) fn moment(local: NaiveDateTime, zone: Tz) -> Option<i64> {
     let at = match zone.from_local_datetime(&local) {
         LocalResult::Single(at) => at,
         LocalResult::Ambiguous(first, _) => first,
-        LocalResult::None => zone.from_local_datetime(&local.checked_sub_signed(hour)?).earliest()? + hour,
+        LocalResult::None => {
+            let before = zone.from_local_datetime(&local.checked_sub_signed(hour)?).earliest()?;
+            before.checked_add_signed(hour)?
+        }
     };
     Some(at.timestamp_millis())
 }

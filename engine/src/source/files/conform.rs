@@ -45,7 +45,12 @@ pub(super) fn conform(
         };
         let converted = convert(&given, field.data_type())?;
         let lost = &valid(&given) & &!&valid(&converted);
-        refuse(lost, &given, format!("{} is no {}", field.name(), field.data_type()), &mut keep);
+        refuse(
+            lost,
+            &given,
+            format!("{} is no {}; declare the columns if it should be something else", field.name(), field.data_type()),
+            &mut keep,
+        );
         if Some(index) == time {
             let times = converted.as_primitive::<TimestampMicrosecondType>();
             let none = BooleanBuffer::collect_bool(rows, |row| times.is_null(row) || times.value(row) < 0);
@@ -102,9 +107,9 @@ fn microseconds(times: &ArrayRef) -> ArrayRef {
     let largest = arrow::compute::max(times).unwrap_or(0);
     // Each limit is the year 5138 in the unit before.
     let (factor, divisor) = match largest {
-        ..100_000_000_000 => (1_000_000, 1),
-        ..100_000_000_000_000 => (1_000, 1),
-        ..100_000_000_000_000_000 => (1, 1),
+        n if n < 100_000_000_000 => (1_000_000, 1),
+        n if n < 100_000_000_000_000 => (1_000, 1),
+        n if n < 100_000_000_000_000_000 => (1, 1),
         _ => (1, 1_000),
     };
     Arc::new(times.unary::<_, Int64Type>(|time| time.saturating_mul(factor) / divisor))
@@ -138,7 +143,7 @@ mod tests {
             refused,
             [
                 ("at is no time since 1970".to_owned(), (1, String::new())),
-                ("n is no Int64".to_owned(), (1, "x".to_owned())),
+                ("n is no Int64; declare the columns if it should be something else".to_owned(), (1, "x".to_owned())),
             ]
         );
     }

@@ -16,8 +16,9 @@ use crate::source::{local, schema};
 
 /// Rows of a batch: few enough to be held many times over, enough to be worth a batch.
 const BATCH: usize = 8_192;
-/// Rows that types are inferred from, where a file does not give them.
-const INFERRED: usize = 10_000;
+/// Rows that types are inferred from, where a file does not give them. Many: a system of which all ids but
+/// a few are numbers may not list those few for days.
+const INFERRED: usize = 100_000;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

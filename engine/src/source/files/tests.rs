@@ -65,7 +65,7 @@ async fn rows_of_one_time_are_one_snapshot() {
     assert_eq!(
         refused,
         [
-            "a.csv.gz: 1 rows left out: bikes is no Int64",
+            "a.csv.gz: 1 rows left out: bikes is no Int64; declare the columns if it should be something else",
             "a.csv.gz: 1 rows left out: ts is no time since 1970",
             "a.csv.gz: 1 rows go back in time; they enter with those before them",
         ]

@@ -190,7 +190,7 @@ impl Cell {
             // PostgreSQL cannot store the character NUL.
             Kind::Text => Cell::Text(match value {
                 Value::String(text) => text.replace('\0', "\u{fffd}"),
-                other => other.to_string().replace("\\u0000", "\\ufffd"),
+                other => other.to_string(),
             }),
             Kind::Bigint => Cell::Bigint(match text {
                 Some(text) => text.parse().ok()?,

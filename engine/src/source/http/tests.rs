@@ -30,8 +30,8 @@ fn context() -> Context {
 }
 
 fn bind(url: &str, options: &[(&str, &str)]) -> Result<Arc<dyn Source>, SourceError> {
-    let all = [("url", url)].iter().chain(options);
-    Http.bind(&all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    let all = [("url", url)].into_iter().chain(options.iter().copied());
+    Http.bind(&all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// The columns and the first table of a document, and what was refused of it.

@@ -211,9 +211,9 @@ async fn what_is_too_large_or_too_slow_is_given_up() {
         ("/large", "the body is larger than 2000000 bytes: raise max_bytes if it should be"),
         ("/half", "error decoding response body"),
         ("/round", "more than 5 redirects"),
-        ("/never", "no whole answer within 200ms"),
+        ("/never", "no whole answer within 2s"),
     ] {
-        let options = [("max_bytes", "2 MB"), ("timeout", "200 ms")];
+        let options = [("max_bytes", "2 MB"), ("timeout", "2 s")];
         let error = health(&mut poll(&format!("{address}{path}"), &options)).await.error.unwrap();
         assert!(error.contains(why), "{path}: {error}");
     }
@@ -231,7 +231,7 @@ async fn a_limited_rate_is_respected() {
     let mut events = poll(&format!("{address}/status.json"), &[]);
     let health = health(&mut events).await;
     assert!(health.error.unwrap().contains("429"));
-    assert!((119_000..=120_000).contains(&(health.next_poll - NOW)), "{}", health.next_poll - NOW);
+    assert!((100_000..=120_000).contains(&(health.next_poll - NOW)), "{}", health.next_poll - NOW);
     assert!(timeout(Duration::from_millis(200), events.recv()).await.is_err());
     assert_eq!(server.times_asked("/status.json"), 1);
 }
