@@ -15,7 +15,7 @@ use super::job::{RunningJob, Surroundings};
 use crate::catalog;
 use crate::command::Spec;
 use crate::config::Settings;
-use crate::postgres::store::{Desired, Job as StoredJob, Status};
+use crate::postgres::job::{Desired, Job as StoredJob, Status};
 use crate::postgres::{PostgresError, Store};
 use crate::server::{JobView, Shared};
 use crate::source::Context;

@@ -14,7 +14,7 @@ use super::api::{Change, Cluster, Failure, Frontier, Job, Process, Sink, Submit,
 use crate::catalog::{self, CatalogError};
 use crate::command::Spec;
 use crate::plan::explain;
-use crate::postgres::store::{Definition, Desired, Job as StoredJob};
+use crate::postgres::job::{Definition, Desired, Job as StoredJob};
 use crate::postgres::{PostgresError, Store};
 
 /// Processes that were not heard of for so long are gone.

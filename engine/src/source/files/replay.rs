@@ -30,8 +30,8 @@ impl Replay {
         Replay { schema, column, now, last: None, held: vec![], rows: 0, late: 0 }
     }
 
-    /// Adds rows, and hands over the snapshots that are whole by now. Rows that go back in time are held
-    /// with those of the time before them.
+    /// Adds rows, and hands over the snapshots that are whole by now. Rows that go back in time are left
+    /// out and counted: those who read on may rely on the order.
     pub(super) fn add<E>(
         &mut self,
         batch: &RecordBatch,
@@ -47,6 +47,8 @@ impl Replay {
                     self.flush().map_or(Ok(()), &mut send)?;
                     (self.now, start) = (time, row);
                 } else if time < self.now {
+                    self.hold(batch.slice(start, row - start));
+                    start = row + 1;
                     self.late += 1;
                 }
             }
