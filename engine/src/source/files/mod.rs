@@ -114,7 +114,8 @@ impl Recording {
             match replay.late() {
                 0 => {}
                 late => {
-                    let why = format!("{name}: {late} rows go back in time and are left out; sort the file by its time");
+                    let why =
+                        format!("{name}: {late} rows go back in time and are left out; sort the file by its time");
                     rejections.push(reject(replay.now(), why, String::new()));
                 }
             }
