@@ -7,6 +7,7 @@ pub mod command;
 pub mod plan;
 pub mod postgres;
 pub mod render;
+pub mod shell;
 pub mod simulate;
 pub mod sink;
 pub mod source;

@@ -1,6 +1,7 @@
 //! The `velib` command: its arguments, and what each subcommand does with the engine.
 
 mod run;
+mod sql;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub enum Format {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Args),
+    Sql(sql::Args),
 }
 
 /// `-p name=value`
@@ -57,6 +59,7 @@ pub fn main() -> std::process::ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args, cli.output).await,
+            Command::Sql(args) => sql::run(args, cli.output).await,
         }
     });
     match done {
