@@ -2,6 +2,7 @@
 
 mod run;
 mod worker;
+mod sql;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,7 @@ pub enum Format {
 enum Command {
     Run(run::Args),
     Worker(worker::Args),
+    Sql(sql::Args),
 }
 
 /// `-p name=value`
@@ -76,6 +78,7 @@ pub fn main() -> std::process::ExitCode {
         match cli.command {
             Command::Run(args) => run::run(args, cli.output).await,
             Command::Worker(args) => worker::run(args).await,
+            Command::Sql(args) => sql::run(args, cli.output).await,
         }
     });
     match done {
