@@ -27,6 +27,8 @@ pub enum Command {
     Install {
         /// Not used before in this generation.
         id: JobId,
+        /// The worker on which its output comes together.
+        gather: usize,
         /// What to build.
         spec: Spec,
     },

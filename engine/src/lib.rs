@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod config;
 pub mod plan;
 pub mod postgres;
 pub mod render;

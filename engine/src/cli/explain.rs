@@ -7,9 +7,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::print::{self, Stream, Tone};
-use super::run::wall_clock_ms;
 use super::{Format, Parameters, Told, job_name, job_text};
 use crate::catalog;
+use crate::cluster::process::wall_clock_ms;
 use crate::plan::explain;
 use crate::source::{Context, build_client};
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::print::{self, Cell, Side, Stream, Table, Tone, count};
 use super::{Api, Format, explain};
-use crate::postgres::store::{Desired, Status};
+use crate::postgres::job::{Desired, Status};
 use crate::server::api::Job;
 
 /// List the jobs of the cluster.

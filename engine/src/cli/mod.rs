@@ -5,7 +5,6 @@
 
 mod completions;
 mod control;
-
 mod explain;
 mod jobs;
 mod log;
@@ -14,8 +13,8 @@ mod query;
 mod run;
 mod simulate;
 mod status;
-mod stop;
 mod submit;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -70,6 +69,7 @@ pub enum Format {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Args),
+    Worker(worker::Args),
     Submit(submit::Args),
     Jobs(jobs::ListArgs),
     Job(jobs::OneArgs),
@@ -87,7 +87,7 @@ impl Command {
     /// What is logged where `VELIB_LOG` does not say.
     fn log_filter(&self) -> &'static str {
         match self {
-            Command::Run(_) | Command::Simulate(_) => "warn,velib_engine=info",
+            Command::Run(_) | Command::Worker(_) | Command::Simulate(_) => "warn,velib_engine=info",
             _ => "warn",
         }
     }
@@ -95,6 +95,7 @@ impl Command {
     async fn run(self, format: Format) -> Result<()> {
         match self {
             Command::Run(args) => run::run(args, format).await,
+            Command::Worker(args) => worker::run(args).await,
             Command::Submit(args) => submit::run(args, format).await,
             Command::Jobs(args) => jobs::list(args, format).await,
             Command::Job(args) => jobs::one(args, format).await,
@@ -163,6 +164,22 @@ fn job_text(file: &Path) -> Result<String> {
 #[derive(Debug, thiserror::Error)]
 #[error("failed")]
 struct Told;
+
+/// Returns when the user or the system asks this process to stop.
+pub async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = tokio::signal::ctrl_c() => return,
+            }
+        }
+    }
+    // Without a handler the signal ends the process by itself.
+    let _ = tokio::signal::ctrl_c().await;
+}
 
 /// Runs the command line.
 pub fn main() -> ExitCode {

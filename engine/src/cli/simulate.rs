@@ -3,9 +3,8 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::Format;
 use super::print::{Stream, Tone, count};
-use super::stop::Stop;
+use super::{Format, interrupted};
 use crate::simulate::{Settings, serve};
 
 /// Serve the feed of a simulated city over HTTP, with faults to order.
@@ -21,7 +20,6 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, format: Format) -> Result<()> {
-    let mut stop = Stop::listen()?;
     let stations = args.settings.stations;
     let city = serve(args.settings).await?;
     let faults = format!("http://{}/faults", city.address);
@@ -40,7 +38,7 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
             }
         }
     }
-    stop.asked().await;
+    interrupted().await;
     city.stop().await;
     Ok(())
 }

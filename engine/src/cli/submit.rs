@@ -13,7 +13,7 @@ use super::print::{self, Cell, Side, Stream, Table, Tone};
 use super::{Api, Cli, Format, Parameters, Told, job_name, job_text};
 use crate::client::{Client, ClientError};
 use crate::postgres::identifier;
-use crate::postgres::store::Status;
+use crate::postgres::job::Status;
 use crate::server::api::{Change, Frontier, Job, Submit};
 
 /// Between two looks at a job that is about to have results.

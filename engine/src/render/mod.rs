@@ -14,7 +14,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::{Concatenate, ToStream};
 use velib_operators::map::{Program, map};
 use velib_operators::output::{self, Closed};
-use velib_operators::{Errors, Rows, Time, Updates, temporal};
+use velib_operators::{Errors, Expr, Rows, Time, Updates, temporal};
 
 use crate::plan::{From, Job, Map, Node, Temporal};
 use expressions::Columns;
@@ -88,8 +88,7 @@ impl<'scope> Render<'_, 'scope> {
     fn temporal(&mut self, node: &Temporal, path: &str) -> Rows<'scope> {
         let schema = node.input.schema();
         let mut columns = Columns::of(&schema);
-        let mut bound =
-            |bound: &Option<_>| bound.as_ref().map(|expr| columns.append(expressions::instant(expr, &schema)));
+        let mut bound = |bound: &Option<Expr>| bound.as_ref().map(|expr| columns.append(expr.clone()));
         let (from, until) = (bound(&node.from), bound(&node.until));
         let input = self.node(&node.input, path);
         let (input, _) = columns.evaluate(input, &format!("{path}.bounds"), &mut self.errors);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::postgres::store::{Desired, Status};
+use crate::postgres::job::{Desired, Status};
 use crate::timeline::SourceStatus;
 
 /// `POST /api/jobs`

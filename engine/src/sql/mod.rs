@@ -7,11 +7,13 @@
 mod bind;
 mod error;
 mod functions;
+mod intervals;
 mod lower;
 mod parse;
 mod relations;
 mod session;
 mod statement;
+mod subqueries;
 mod temporal;
 mod tokens;
 
