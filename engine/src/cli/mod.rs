@@ -5,6 +5,7 @@
 
 mod completions;
 mod control;
+mod demo;
 mod explain;
 mod jobs;
 mod log;
@@ -68,6 +69,7 @@ pub enum Format {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Demo(demo::Args),
     Run(run::Args),
     Worker(worker::Args),
     Submit(submit::Args),
@@ -94,6 +96,7 @@ impl Command {
 
     async fn run(self, format: Format) -> Result<()> {
         match self {
+            Command::Demo(args) => demo::run(args, format).await,
             Command::Run(args) => run::run(args, format).await,
             Command::Worker(args) => worker::run(args).await,
             Command::Submit(args) => submit::run(args, format).await,
