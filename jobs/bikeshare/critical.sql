@@ -65,6 +65,24 @@ FROM (
 WHERE raised <> coalesce(before, false);
 
 
+-- Places -----------------------------------------------------------------------------------------------------------
+
+-- The stations that can have an alarm, each in its area: the quartier that its position lies in or, outside all of
+-- them, its commune.
+CREATE VIEW places AS
+SELECT
+    s.station_id,
+    s.name,
+    s.lat,
+    s.lon,
+    s.capacity,
+    coalesce(q.id, 'commune ' || s.region) AS area_id,
+    coalesce(q.name, s.region) AS area
+FROM velib.stations s
+LEFT JOIN quartiers q ON q.id = quartiers_at(s.lon, s.lat)
+WHERE s.capacity > 0;
+
+
 -- Now --------------------------------------------------------------------------------------------------------------
 
 -- The last turn of each station. One row a station is held for it.
@@ -94,21 +112,64 @@ SELECT
     CASE WHEN a.kind = 'empty' THEN t.bikes ELSE t.docks END = 0 AS nothing_left,
     t.bikes,
     t.docks,
-    s.capacity,
-    s.name,
-    s.lat,
-    s.lon,
-    coalesce(q.id, 'commune ' || s.region) AS area_id,
-    coalesce(q.name, s.region) AS area
+    p.capacity,
+    p.name,
+    p.lat,
+    p.lon,
+    p.area_id,
+    p.area
 FROM last_turn a
 JOIN velib.status t ON t.station_id = a.station_id
-JOIN velib.stations s ON s.station_id = a.station_id
-LEFT JOIN quartiers q ON q.id = quartiers_at(s.lon, s.lat)
+JOIN places p ON p.station_id = a.station_id
 WHERE a.raised
-  AND now() >= a.since + INTERVAL $min_duration
-  AND s.capacity > 0;
+  AND now() >= a.since + INTERVAL $min_duration;
 
 CREATE INDEX ON critical_now (since);
+CREATE INDEX ON critical_now (area_id);
+COMMENT ON VIEW critical_now IS 'The alarms that stand.';
+COMMENT ON COLUMN critical_now.station_id IS 'The id of the station in the feed.';
+COMMENT ON COLUMN critical_now.kind IS 'empty: it has run out of bikes, or nearly. full: of free docks.';
+COMMENT ON COLUMN critical_now.since IS 'When the alarm was raised: now() - since is how long it has lasted.';
+COMMENT ON COLUMN critical_now.nothing_left IS 'There is really no bike (or dock) left now.';
+COMMENT ON COLUMN critical_now.bikes IS 'Bikes that can be taken now.';
+COMMENT ON COLUMN critical_now.docks IS 'Docks that a bike can be returned to now.';
+COMMENT ON COLUMN critical_now.capacity IS 'Docks that were built.';
+COMMENT ON COLUMN critical_now.name IS 'The name on the station.';
+COMMENT ON COLUMN critical_now.lat IS 'Latitude, degrees.';
+COMMENT ON COLUMN critical_now.lon IS 'Longitude, degrees.';
+COMMENT ON COLUMN critical_now.area_id IS 'The quartier that it lies in, or its commune outside all of them; null if neither is known.';
+COMMENT ON COLUMN critical_now.area IS 'The name of its area.';
+
+-- Areas without an alarm are there with zeros.
+CREATE MATERIALIZED VIEW critical_by_area WITH (key = 'area_id') AS
+SELECT
+    total.area_id,
+    total.area,
+    total.stations,
+    coalesce(alarms.empty, 0) AS empty,
+    coalesce(alarms.full, 0) AS full,
+    CAST(coalesce(alarms.empty, 0) AS DOUBLE PRECISION) / total.stations AS share_empty,
+    CAST(coalesce(alarms.full, 0) AS DOUBLE PRECISION) / total.stations AS share_full
+FROM (
+    SELECT area_id, area, count(*) AS stations
+    FROM places
+    WHERE area_id IS NOT NULL
+    GROUP BY area_id, area
+) AS total
+LEFT JOIN (
+    SELECT area_id, count(*) FILTER (WHERE kind = 'empty') AS empty, count(*) FILTER (WHERE kind = 'full') AS full
+    FROM critical_now
+    GROUP BY area_id
+) AS alarms ON alarms.area_id = total.area_id;
+
+COMMENT ON VIEW critical_by_area IS 'How many alarms stand in each area.';
+COMMENT ON COLUMN critical_by_area.area_id IS 'A quartier, or a commune outside all of them.';
+COMMENT ON COLUMN critical_by_area.area IS 'Its name.';
+COMMENT ON COLUMN critical_by_area.stations IS 'Stations in it.';
+COMMENT ON COLUMN critical_by_area.empty IS 'Of them, with an alarm for bikes.';
+COMMENT ON COLUMN critical_by_area.full IS 'Of them, with an alarm for docks.';
+COMMENT ON COLUMN critical_by_area.share_empty IS 'Share of its stations with an alarm for bikes, 0 to 1.';
+COMMENT ON COLUMN critical_by_area.share_full IS 'Share of its stations with an alarm for docks.';
 
 
 -- Before -----------------------------------------------------------------------------------------------------------
@@ -127,13 +188,19 @@ WHERE NOT raised;
 -- Rows are written once and stay in PostgreSQL; the engine forgets them after an hour.
 CREATE MATERIALIZED VIEW critical_log
 WITH (key = 'station_id, kind, began', retain = '1 hour', retain_column = 'ended') AS
-SELECT station_id, 'empty' AS kind, began, ended, extract(epoch FROM ended) - extract(epoch FROM began) AS seconds
+SELECT station_id, 'empty' AS kind, began, ended, ended - began AS duration
 FROM empty_over
 WHERE ended >= began + INTERVAL $min_duration
 UNION ALL
-SELECT station_id, 'full' AS kind, began, ended, extract(epoch FROM ended) - extract(epoch FROM began) AS seconds
+SELECT station_id, 'full' AS kind, began, ended, ended - began AS duration
 FROM full_over
 WHERE ended >= began + INTERVAL $min_duration;
 
 CREATE INDEX ON critical_log (began);
 CREATE INDEX ON critical_log (ended);
+COMMENT ON VIEW critical_log IS 'The alarms that are over and had stood. Rows are only ever added.';
+COMMENT ON COLUMN critical_log.station_id IS 'The id of the station in the feed.';
+COMMENT ON COLUMN critical_log.kind IS 'empty: it had run out of bikes, or nearly. full: of free docks.';
+COMMENT ON COLUMN critical_log.began IS 'When the alarm was raised.';
+COMMENT ON COLUMN critical_log.ended IS 'When it was cleared, or the station closed.';
+COMMENT ON COLUMN critical_log.duration IS 'From one to the other.';
