@@ -67,7 +67,13 @@ impl RunningJob {
         let sink = SinkHandle::start(around.database_url, prepared.plan.clone(), around.number, around.sink)?;
         let entered = Arc::new(Entered::default());
         let (times, closed, mut last) = (Arc::clone(&entered), sink.sender().clone(), None);
+        let (publish, status) = watch::channel(Status::default());
+        let passed = status.clone();
         let output = Box::new(move |output: Output| {
+            // Time beyond what was let pass: the job is being dropped, and what was yet to come rushes out.
+            if output.upper > passed.borrow().frontier {
+                return;
+            }
             let as_of = times.as_of(output.upper);
             // The clock alone is nothing to write down.
             let idle = output.changes.is_empty() && output.errors.is_empty() && last == Some(as_of);
@@ -84,7 +90,6 @@ impl RunningJob {
             (Reader { name, bounded: bound.source.bounded(), relations }, events)
         });
         let readers = readers.collect();
-        let (publish, status) = watch::channel(Status::default());
         let timeline = Timeline {
             generation: Arc::clone(around.generation),
             id,

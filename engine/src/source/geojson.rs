@@ -50,7 +50,11 @@ impl Connector for Geojson {
             (Some(path), None) => Origin::Path(path.to_owned()),
             (None, Some(url)) => match address(url) {
                 Some(url) => Origin::Address(url),
-                None => return Err(settings.wrong("url", "write an http or https address")),
+                None if url.contains("://") => {
+                    return Err(settings.wrong("url", "write an http or https address, or a path"));
+                }
+                // So that a job's parameter may be either, as with GBFS.
+                None => Origin::Path(url.to_owned()),
             },
             (None, None) => return Err(settings.missing("path")),
             (Some(_), Some(_)) => return Err(settings.wrong("url", "give either a path or a url")),
