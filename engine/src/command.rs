@@ -91,7 +91,7 @@ impl CommandLog {
     }
 
     /// The next command that this worker has not seen.
-    pub fn next(&mut self) -> Option<Command> {
+    pub fn receive(&mut self) -> Option<Command> {
         self.received.borrow_mut().pop_front()
     }
 }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod metrics;
 pub mod plan;
 pub mod postgres;
 pub mod render;

@@ -103,7 +103,7 @@ pub fn run(
         while let Some(Ok(command)) = commands.as_mut().map(mpsc::Receiver::try_recv) {
             log.push(command);
         }
-        while let Some(command) = log.next() {
+        while let Some(command) = log.receive() {
             match command {
                 Command::Install { id, gather, spec } => {
                     let prepared = shared.prepared(id, &spec);

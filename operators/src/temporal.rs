@@ -44,6 +44,10 @@ pub fn temporal<'scope>(
                     }
                 }
             });
+            if frontier.is_empty() {
+                // The job is being dropped: what is yet to come does not come.
+                due.clear();
+            }
             while let Some((capability, mut bucket)) = due.next_closed(frontier) {
                 bucket.consolidate(&codec, &schema);
                 let time: Time = *capability.time();

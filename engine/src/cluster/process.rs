@@ -46,7 +46,10 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
     );
     let context = Context {
         http: build_client()?,
-        wall_clock_ms: Arc::new(wall_clock_ms),
+        wall_clock_ms: {
+            let clock = settings.clock.clone();
+            Arc::new(move || clock.time_ms(wall_clock_ms()))
+        },
         folder: settings.sources.folder.clone(),
     };
     let url = settings.database_url()?;

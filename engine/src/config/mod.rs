@@ -21,6 +21,7 @@ pub struct Settings {
     pub api: Api,
     pub sources: Sources,
     pub timeline: Timeline,
+    pub clock: Clock,
 }
 
 /// `[database]`
@@ -68,6 +69,15 @@ pub struct Timeline {
     pub in_flight: usize,
     pub tick_ms: u64,
     pub patience_ms: u64,
+}
+
+/// `[clock]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Clock {
+    pub speed: f64,
+    pub start_ms: u64,
 }
 
 /// What is wrong with the settings.
@@ -176,6 +186,16 @@ impl Timeline {
     }
 }
 
+impl Clock {
+    /// The time that `wall_clock_ms` is taken for.
+    pub fn time_ms(&self, wall_clock_ms: u64) -> u64 {
+        match wall_clock_ms.checked_sub(self.start_ms) {
+            Some(since) if self.speed > 0.0 => self.start_ms + (since as f64 * self.speed) as u64,
+            _ => wall_clock_ms,
+        }
+    }
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database").field("url_file", &self.url_file).finish_non_exhaustive()
@@ -238,6 +258,13 @@ mod tests {
         assert_eq!(settings.api.listen, "127.0.0.1:7070");
         let settings = load("", &[("VELIB_CLUSTER__PEERS", "a:1, b:2"), ("VELIB_LOG", "debug")]).unwrap();
         assert_eq!(settings.cluster.peers, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn a_rehearsal_has_a_faster_clock() {
+        let clock = Clock { speed: 60.0, start_ms: 1_000_000 };
+        assert_eq!([999_999, 1_000_000, 1_001_000].map(|ms| clock.time_ms(ms)), [999_999, 1_000_000, 1_060_000]);
+        assert_eq!(load("", &[]).unwrap().clock.time_ms(1_764_000_000_000), 1_764_000_000_000);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use velib_operators::Expr;
 
+use super::names::Names;
 use super::show::{
     accumulation, aggregate_call, aliased, by_order, by_partition, count, length, list, relation_name, show,
     show_bound, tidy,
@@ -87,47 +88,6 @@ fn graph(node: &Node, job: &Job, names: &mut Names, next: &mut usize, out: &mut 
 fn quoted(label: &str) -> String {
     let escaped = label.replace('"', "#quot;").replace("<br>", "\u{0}").replace('<', "#lt;").replace('>', "#gt;");
     format!("\"{}\"", escaped.replace('\u{0}', "<br>"))
-}
-
-/// Names of the objects that operators hold, as `render` names them.
-struct Names {
-    prefix: String,
-    used: Vec<&'static str>,
-}
-
-impl Names {
-    fn new(job: &Job, view: &View) -> Self {
-        Names { prefix: format!("{}.{}", job.name, view.name), used: vec![] }
-    }
-
-    fn of(&mut self, node: &Node) -> String {
-        let kind = node.kind();
-        self.used.push(kind);
-        match self.used.iter().filter(|k| **k == kind).count() {
-            1 => format!("{}.{kind}", self.prefix),
-            nth => format!("{}.{kind}.{nth}", self.prefix),
-        }
-    }
-}
-
-impl Node {
-    /// The name of the operator.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Node::Get(_) => "get",
-            Node::Constant(_) => "constant",
-            Node::Map(_) => "map",
-            Node::Temporal(_) => "temporal",
-            Node::Join(_) => "join",
-            Node::Accumulate(n) if n.aggregates.is_empty() => "distinct",
-            Node::Accumulate(_) => "accumulate",
-            Node::Aggregate(_) => "aggregate",
-            Node::TopK(_) => "top_k",
-            Node::Window(_) => "window",
-            Node::Previous(_) => "previous",
-            Node::Union(_) => "union",
-        }
-    }
 }
 
 fn facts(view: &View) -> Vec<String> {

@@ -5,6 +5,7 @@
 
 pub mod expire;
 pub mod explain;
+pub mod names;
 pub mod properties;
 mod show;
 mod tree;

@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use tokio::sync::{Notify, watch};
 
+use crate::metrics;
 use crate::postgres::Store;
 use crate::sink::task::Progress;
 use crate::source::Context;
@@ -66,11 +67,13 @@ impl Shared {
 
     /// A generation has formed; its number, on the leader.
     pub fn formed(&self, number: Option<u64>) {
+        metrics::GENERATION.set(number.unwrap_or_default() as i64);
         self.generation.send_replace(Some(number));
     }
 
     /// The generation is over.
     pub fn dissolved(&self) {
+        metrics::GENERATION.set(0);
         self.generation.send_replace(None);
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -112,6 +115,7 @@ pub async fn start(address: &str, shared: Arc<Shared>) -> Result<SocketAddr> {
     let router = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(|| async { metrics::text() }))
         .route("/api/status", get(jobs::status))
         .route("/api/jobs", get(jobs::list).post(jobs::submit))
         .route("/api/jobs/{name}", get(jobs::show).delete(jobs::drop))
