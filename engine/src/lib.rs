@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod command;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod plan;
 pub mod postgres;
 pub mod render;
 pub mod server;
+pub mod shell;
 pub mod simulate;
 pub mod sink;
 pub mod source;

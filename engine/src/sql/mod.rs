@@ -18,10 +18,12 @@ mod temporal;
 mod tokens;
 
 pub use bind::{Binding, bind_job, bind_query};
+pub(crate) use error::did_you_mean;
 pub use error::{Place, SqlError};
 pub use parse::parse;
 pub use session::{Session, query};
 pub use statement::{Explained, Kind, Statement, ViewOptions};
+pub use tokens::{ends, is_blank};
 
 use crate::source::Options;
 
