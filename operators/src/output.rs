@@ -71,9 +71,8 @@ pub fn output<'scope>(
                             let past = retain.map(|retain| past(&updates, retain));
                             let stays = |at: usize, diff: Diff| diff < 0 && past.as_ref().is_some_and(|p| p[at]);
                             let rows = rows.enumerate().filter(|(at, (_, diff))| !stays(*at, **diff));
-                            session.give_iterator(
-                                rows.map(|(_, (row, diff))| (updates.time, (i as u32, Ok(row), *diff))),
-                            );
+                            session
+                                .give_iterator(rows.map(|(_, (row, diff))| (updates.time, (i as u32, Ok(row), *diff))));
                         }
                     });
                 }
