@@ -19,7 +19,7 @@ use velib_operators::{Errors, Rows, Time, Updates, temporal};
 use crate::plan::{From, Job, Map, Node, Temporal};
 use expressions::Columns;
 
-/// Builds `job` over `inputs`, one stream for each of `Job::inputs`. What its views yield comes together
+/// Builds `job` over `inputs`, one stream for each of `Job::inputs`, or one that only tells the time where it has none. What its views yield comes together
 /// on worker `index`, where `sink` is called as the frontier moves.
 pub fn job<'scope>(
     scope: Scope<'scope, Time>,
@@ -32,7 +32,10 @@ pub fn job<'scope>(
     let mut outputs = Vec::new();
     for (i, view) in job.views.iter().enumerate() {
         let mut render = Render { scope, inputs: &inputs, views: &collections, errors: Errors::default() };
-        let rows = render.node(&view.plan, &view.name);
+        let mut rows = render.node(&view.plan, &view.name);
+        if job.inputs.is_empty() {
+            rows = scope.concatenate([rows, inputs[0].clone()]);
+        }
         let errors = render.errors.take();
         outputs.push(output::View { rows: rows.clone(), schema: view.schema.clone(), errors });
         collections.insert(i, rows);
