@@ -27,6 +27,8 @@ pub enum Command {
     Install {
         /// Not used before in this generation.
         id: JobId,
+        /// The worker on which its output comes together.
+        gather: usize,
         /// What to build.
         spec: Spec,
     },
@@ -89,7 +91,7 @@ impl CommandLog {
     }
 
     /// The next command that this worker has not seen.
-    pub fn next(&mut self) -> Option<Command> {
+    pub fn receive(&mut self) -> Option<Command> {
         self.received.borrow_mut().pop_front()
     }
 }

@@ -2,11 +2,15 @@
 
 pub mod catalog;
 pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod config;
+pub mod metrics;
 pub mod plan;
 pub mod postgres;
 pub mod render;
+pub mod server;
 pub mod shell;
 pub mod simulate;
 pub mod sink;

@@ -15,6 +15,7 @@ use velib_operators::{Time, Updates};
 
 use crate::cluster::generation::{Generation, GenerationError};
 use crate::command::JobId;
+use crate::metrics;
 use crate::plan::{From, Job, Node};
 use crate::source::current::Current;
 use crate::source::feed::Subscription;
@@ -37,31 +38,37 @@ impl Default for Settings {
     }
 }
 
-/// The timestamps at which something entered.
+/// The timestamps at which something entered, and when that was.
 #[derive(Debug, Default)]
 pub struct Entered {
-    times: Mutex<(VecDeque<Time>, Time)>,
+    times: Mutex<(VecDeque<(Time, Instant)>, Time)>,
 }
 
 impl Entered {
     fn add(&self, time: Time) {
         let (times, _) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        if times.back() != Some(&time) {
-            times.push_back(time);
+        if times.back().is_none_or(|last| last.0 != time) {
+            times.push_back((time, Instant::now()));
         }
     }
 
     /// The last timestamp below `upper` at which something entered; 0: none.
     pub fn as_of(&self, upper: Time) -> Time {
         let (times, before) = &*self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.iter().rev().find(|time| **time < upper).copied().unwrap_or(*before)
+        times.iter().rev().find(|entry| entry.0 < upper).map_or(*before, |entry| entry.0)
+    }
+
+    /// How long ago the last timestamp below `upper` entered, if it has not been forgotten.
+    pub fn age(&self, upper: Time) -> Option<Duration> {
+        let (times, _) = &*self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.iter().rev().find(|entry| entry.0 < upper).map(|entry| entry.1.elapsed())
     }
 
     /// How many are not below `committed`; the others are forgotten but for the last.
     fn in_flight(&self, committed: Time) -> usize {
         let (times, before) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        while times.front().is_some_and(|time| *time < committed) {
-            *before = times.pop_front().expect("there is a front");
+        while let Some(entry) = times.pop_front_if(|entry| entry.0 < committed) {
+            *before = entry.0;
         }
         times.len()
     }
@@ -270,6 +277,7 @@ impl Timeline {
             Some(Event::Snapshot(snapshot)) => open.head = Some(snapshot.clone()),
             Some(Event::Rejected(rejections)) => {
                 status(&mut |source| source.rejected += rejections.len() as u64);
+                metrics::REJECTED.with_label_values(&[&self.job.name, &name]).inc_by(rejections.len() as u64);
                 let refused = Refused { source: name.clone(), rejections: rejections.clone() };
                 if self.refused.try_send(refused).is_err() {
                     tracing::warn!(source = name, "refused input is counted but not kept: too much of it at once");
@@ -278,6 +286,7 @@ impl Timeline {
             Some(Event::Health(health)) => {
                 if let Some(error) = &health.error {
                     tracing::warn!(source = name, %error, "the source brings nothing");
+                    metrics::POLL_ERRORS.with_label_values(&[&self.job.name, &name]).inc();
                 }
                 status(&mut |source| source.error.clone_from(&health.error));
             }
@@ -311,6 +320,10 @@ impl Timeline {
             }
         }
         self.entered.add(at);
+        let labels = [&self.job.name, &open.reader.name];
+        metrics::SNAPSHOTS.with_label_values(&labels).inc();
+        metrics::ROWS_IN.with_label_values(&labels).inc_by(rows_in);
+        metrics::LAST_SNAPSHOT.with_label_values(&labels).set(at as f64 / 1e3);
         self.status.send_modify(|status| {
             let source = status.sources.entry(open.reader.name.clone()).or_default();
             source.snapshots += 1;
@@ -323,6 +336,7 @@ impl Timeline {
 
     async fn pass(&self, to: Time) -> Result<(), GenerationError> {
         self.status.send_modify(|status| status.frontier = to);
+        metrics::FRONTIER.with_label_values(&[&self.job.name]).set(to as f64 / 1e3);
         self.generation.advance(self.id, to).await
     }
 

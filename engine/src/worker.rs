@@ -40,8 +40,8 @@ pub type Bind = dyn Fn(&Spec) -> Result<Job, String> + Send + Sync;
 pub struct Prepared {
     /// Its plan.
     pub plan: Arc<Job>,
-    /// The worker that gathers its output, and what is done with it there.
-    pub output: (usize, Mutex<Option<Output>>),
+    /// What is done with its output, on the worker that gathers it.
+    pub output: Mutex<Option<Output>>,
     /// Told by each worker of this process when the dataflow stands.
     pub installed: mpsc::UnboundedSender<()>,
 }
@@ -74,7 +74,7 @@ impl Shared {
                 spec.explain
             );
             let (installed, _) = mpsc::unbounded_channel();
-            Arc::new(Prepared { plan: Arc::new(plan), output: (0, Mutex::new(None)), installed })
+            Arc::new(Prepared { plan: Arc::new(plan), output: Mutex::new(None), installed })
         });
         Arc::clone(entry)
     }
@@ -103,11 +103,11 @@ pub fn run(
         while let Some(Ok(command)) = commands.as_mut().map(mpsc::Receiver::try_recv) {
             log.push(command);
         }
-        while let Some(command) = log.next() {
+        while let Some(command) = log.receive() {
             match command {
-                Command::Install { id, spec } => {
+                Command::Install { id, gather, spec } => {
                     let prepared = shared.prepared(id, &spec);
-                    jobs.insert(id, install(worker, &prepared, shared.feeds));
+                    jobs.insert(id, install(worker, &prepared, gather, shared.feeds));
                     // Nobody waits for the workers of other processes.
                     let _ = prepared.installed.send(());
                 }
@@ -128,11 +128,10 @@ pub fn run(
     }
 }
 
-fn install(worker: &mut Worker, prepared: &Prepared, feeds: bool) -> Inputs {
+fn install(worker: &mut Worker, prepared: &Prepared, gather: usize, feeds: bool) -> Inputs {
     let plan = &prepared.plan;
-    let (index, output) = &prepared.output;
-    let mut output = match worker.index() == *index {
-        true => output.lock().unwrap_or_else(PoisonError::into_inner).take(),
+    let mut output = match worker.index() == gather {
+        true => prepared.output.lock().unwrap_or_else(PoisonError::into_inner).take(),
         false => None,
     };
     let sink = move |closed| {
@@ -144,7 +143,7 @@ fn install(worker: &mut Worker, prepared: &Prepared, feeds: bool) -> Inputs {
     let mut handles: Inputs = (0..plan.inputs.len().max(1)).map(|_| InputHandle::new()).collect();
     worker.dataflow_named::<Time, _, _>(&plan.name, |scope| {
         let inputs = handles.iter_mut().map(|handle| scope.input_from(handle)).collect();
-        render::job(scope, plan, inputs, *index, sink);
+        render::job(scope, plan, inputs, gather, sink);
     });
     if feeds { handles } else { vec![] }
 }

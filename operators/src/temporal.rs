@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take, take_record_batch};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
@@ -18,8 +18,7 @@ use crate::schedule::Schedule;
 use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
 
 /// Keeps each row from the timestamp in column `from` (inclusive) until that in column `until`
-/// (exclusive), both `Timestamp(Microsecond)` and rounded up
-/// to the next millisecond; a null means never. The two columns are not passed on:
+/// (exclusive), both `Timestamp(Millisecond)`; a null means never. The two columns are not passed on:
 /// `schema` is that of the columns before them.
 pub fn temporal<'scope>(
     input: Rows<'scope>,
@@ -45,6 +44,10 @@ pub fn temporal<'scope>(
                     }
                 }
             });
+            if frontier.is_empty() {
+                // The job is being dropped: what is yet to come does not come.
+                due.clear();
+            }
             while let Some((capability, mut bucket)) = due.next_closed(frontier) {
                 bucket.consolidate(&codec, &schema);
                 let time: Time = *capability.time();
@@ -60,7 +63,7 @@ pub fn temporal<'scope>(
 fn place(updates: Updates, schema: &SchemaRef, from: Option<usize>, until: Option<usize>) -> Vec<(Time, Updates)> {
     let len = updates.rows.num_rows();
     let bound = |column: Option<usize>| {
-        column.map(|i| updates.rows.column(i).as_primitive::<TimestampMicrosecondType>().clone())
+        column.map(|i| updates.rows.column(i).as_primitive::<TimestampMillisecondType>().clone())
     };
     let (from, until) = (bound(from), bound(until));
     let mut moves: HashMap<(Time, bool), Vec<u32>> = HashMap::new();
@@ -68,13 +71,13 @@ fn place(updates: Updates, schema: &SchemaRef, from: Option<usize>, until: Optio
         let start = match &from {
             None => updates.time,
             Some(from) if from.is_null(row) => continue,
-            Some(from) => updates.time.max(milliseconds(from.value(row))),
+            Some(from) => updates.time.max(from.value(row).max(0) as Time),
         };
         match &until {
             None => {}
             Some(until) if until.is_null(row) => continue,
             Some(until) => {
-                let end = milliseconds(until.value(row));
+                let end = until.value(row).max(0) as Time;
                 if end <= start {
                     continue;
                 }
@@ -97,11 +100,6 @@ fn place(updates: Updates, schema: &SchemaRef, from: Option<usize>, until: Optio
         (time, Updates::new(time, rows, diffs))
     });
     pieces.collect()
-}
-
-/// The first timestamp at or after `micros` microseconds.
-fn milliseconds(micros: i64) -> Time {
-    (micros.max(0) as Time).div_ceil(1000)
 }
 
 /// What is due at one timestamp.

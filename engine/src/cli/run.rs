@@ -12,6 +12,7 @@ use super::{Format, parameter, parameters};
 use crate::catalog;
 use crate::cluster::generation::Generation;
 use crate::cluster::job::{RunningJob, Surroundings};
+use crate::cluster::process::wall_clock_ms;
 use crate::postgres::Store;
 use crate::postgres::private::{Durability, Private};
 use crate::source::feed::Feeds;
@@ -54,11 +55,6 @@ struct Summary {
     seconds: f64,
     cpu_seconds: f64,
     peak_memory_mb: f64,
-}
-
-/// The current time, in milliseconds since 1970.
-pub fn wall_clock_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 pub async fn run(args: Args, format: Format) -> Result<()> {
@@ -115,7 +111,7 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
     });
     tokio::select! {
         () = job.finished(), if args.once => {}
-        done = tokio::signal::ctrl_c() => done?,
+        () = super::interrupted() => {}
     }
     let status = job.status().borrow().clone();
     let name = job.prepared.spec.name.clone();

@@ -134,9 +134,9 @@ impl Generation {
         let (installed, mut done) = mpsc::unbounded_channel();
         let gather = id as usize % self.feeds.len();
         spec.explain = crate::plan::explain::text(&job);
-        let prepared = Prepared { plan: job, output: (gather, Mutex::new(Some(output))), installed };
+        let prepared = Prepared { plan: job, output: Mutex::new(Some(output)), installed };
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(prepared));
-        self.command(Command::Install { id, spec }).await?;
+        self.command(Command::Install { id, gather, spec }).await?;
         for _ in 0..self.feeds.len() {
             tokio::select! {
                 done = done.recv() => done.ok_or(GenerationError::Ended)?,

@@ -10,6 +10,7 @@ use velib_operators::output::Closed as Output;
 use super::generation::{Generation, GenerationError};
 use crate::catalog::Prepared;
 use crate::command::JobId;
+use crate::metrics;
 use crate::sink::task::{Progress, Settings as SinkSettings};
 use crate::sink::{Changes, Closed, SinkError, SinkHandle};
 use crate::source::Context;
@@ -67,7 +68,13 @@ impl RunningJob {
         let sink = SinkHandle::start(around.database_url, prepared.plan.clone(), around.number, around.sink)?;
         let entered = Arc::new(Entered::default());
         let (times, closed, mut last) = (Arc::clone(&entered), sink.sender().clone(), None);
+        let (publish, status) = watch::channel(Status::default());
+        let passed = status.clone();
         let output = Box::new(move |output: Output| {
+            // Time beyond what was let pass: the job is being dropped, and what was yet to come rushes out.
+            if output.upper > passed.borrow().frontier {
+                return;
+            }
             let as_of = times.as_of(output.upper);
             // The clock alone is nothing to write down.
             let idle = output.changes.is_empty() && output.errors.is_empty() && last == Some(as_of);
@@ -84,14 +91,13 @@ impl RunningJob {
             (Reader { name, bounded: bound.source.bounded(), relations }, events)
         });
         let readers = readers.collect();
-        let (publish, status) = watch::channel(Status::default());
         let timeline = Timeline {
             generation: Arc::clone(around.generation),
             id,
             job: prepared.plan.clone(),
             settings: around.timeline,
-            entered,
-            committed: committed(sink.progress()),
+            entered: Arc::clone(&entered),
+            committed: committed(prepared.plan.name.clone(), sink.progress(), Arc::clone(&entered)),
             refused: around.refused,
             status: publish,
             context: around.context.clone(),
@@ -132,7 +138,10 @@ impl RunningJob {
         let _ = self.timeline.await;
         // The generation may have ended on its own.
         let _ = self.generation.remove(self.id).await;
-        self.sink.close().await
+        let progress = self.sink.close().await;
+        let sources = self.prepared.sources.into_iter().map(|bound| bound.name);
+        metrics::forget(&self.prepared.plan.name, sources);
+        progress
     }
 }
 
@@ -141,12 +150,26 @@ fn close(output: Output, as_of: Time) -> Closed {
     Closed { upper: output.upper, as_of, changes: changes.collect(), errors: output.errors }
 }
 
-/// Timestamps below this one are in the tables.
-fn committed(mut progress: watch::Receiver<Progress>) -> watch::Receiver<Time> {
+/// Timestamps below this one are in the tables. Counts what is committed on the way.
+fn committed(job: String, mut progress: watch::Receiver<Progress>, entered: Arc<Entered>) -> watch::Receiver<Time> {
     let (publish, committed) = watch::channel(0);
     tokio::spawn(async move {
+        let job = [job];
+        let mut last = Progress::default();
         while progress.changed().await.is_ok() {
-            let upper = progress.borrow_and_update().upper.unwrap_or_default();
+            let now = progress.borrow_and_update().clone();
+            let upper = now.upper.unwrap_or_default();
+            metrics::WAITING_ROWS.with_label_values(&job).set(now.waiting_rows as f64);
+            if now.transactions > last.transactions {
+                metrics::TRANSACTIONS.with_label_values(&job).inc_by(now.transactions - last.transactions);
+                metrics::ROWS_OUT.with_label_values(&job).inc_by(now.rows - last.rows);
+                metrics::COMMITTED.with_label_values(&job).set(upper as f64 / 1e3);
+                // What the clock alone moved has no arrival of its own.
+                if let Some(age) = entered.age(upper).filter(|_| now.as_of != last.as_of) {
+                    metrics::SNAPSHOT_TO_COMMIT.with_label_values(&job).observe(age.as_secs_f64());
+                }
+            }
+            last = now;
             if publish.send(upper).is_err() {
                 break;
             }

@@ -2,3 +2,6 @@
 
 pub mod generation;
 pub mod job;
+pub mod leader;
+pub mod mesh;
+pub mod process;

@@ -5,17 +5,14 @@
 
 use std::fmt::Write;
 
-use datafusion::physical_expr::PhysicalSortExpr;
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use velib_operators::Expr;
-use velib_operators::accumulate::{Accumulation, Function};
 
-use super::properties::column_and_offset;
+use super::names::Names;
+use super::show::{
+    accumulation, aggregate_call, aliased, by_order, by_partition, count, length, list, relation_name, show,
+    show_bound, tidy,
+};
 use super::{From, Job, JoinKind, Node, View};
-
-/// Milliseconds of the units in which lengths of time are told.
-const UNITS: [(u64, &str); 5] =
-    [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"), (1, "millisecond")];
 
 /// The plan of a job, an operator a line.
 pub fn text(job: &Job) -> String {
@@ -93,47 +90,6 @@ fn quoted(label: &str) -> String {
     format!("\"{}\"", escaped.replace('\u{0}', "<br>"))
 }
 
-/// Names of the objects that operators hold, as `render` names them.
-struct Names {
-    prefix: String,
-    used: Vec<&'static str>,
-}
-
-impl Names {
-    fn new(job: &Job, view: &View) -> Self {
-        Names { prefix: format!("{}.{}", job.name, view.name), used: vec![] }
-    }
-
-    fn of(&mut self, node: &Node) -> String {
-        let kind = node.kind();
-        self.used.push(kind);
-        match self.used.iter().filter(|k| **k == kind).count() {
-            1 => format!("{}.{kind}", self.prefix),
-            nth => format!("{}.{kind}.{nth}", self.prefix),
-        }
-    }
-}
-
-impl Node {
-    /// The name of the operator.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Node::Get(_) => "get",
-            Node::Constant(_) => "constant",
-            Node::Map(_) => "map",
-            Node::Temporal(_) => "temporal",
-            Node::Join(_) => "join",
-            Node::Accumulate(n) if n.aggregates.is_empty() => "distinct",
-            Node::Accumulate(_) => "accumulate",
-            Node::Aggregate(_) => "aggregate",
-            Node::TopK(_) => "top_k",
-            Node::Window(_) => "window",
-            Node::Previous(_) => "previous",
-            Node::Union(_) => "union",
-        }
-    }
-}
-
 fn facts(view: &View) -> Vec<String> {
     let name = |i: &usize| view.schema.field(*i).name().clone();
     let names = |columns: &[usize]| columns.iter().map(name).collect::<Vec<_>>().join(", ");
@@ -199,29 +155,14 @@ fn line(node: &Node, job: &Job) -> String {
             format!("{kind} {name}{on}{residual}")
         }
         Node::Accumulate(n) => grouping(kind, &n.group, n.aggregates.iter().map(accumulation).collect()),
-        Node::Aggregate(n) => {
-            let call = |a: &super::AggregateCall| {
-                let filter = a.filter.as_ref().map(|f| format!(" filter ({})", show(f))).unwrap_or_default();
-                format!("{}{filter}", a.function.name())
-            };
-            grouping(kind, &n.group, n.aggregates.iter().map(call).collect())
-        }
+        Node::Aggregate(n) => grouping(kind, &n.group, n.aggregates.iter().map(aggregate_call).collect()),
         Node::TopK(top) => {
             let limit = top.limit.map(|k| format!(" first {k}")).unwrap_or_else(|| " all".to_owned());
             let offset = if top.offset > 0 { format!(" after {}", top.offset) } else { String::new() };
             format!("{kind}{limit}{offset}{}{}", by_partition(&top.partition), by_order(&top.order))
         }
         Node::Window(window) => {
-            let functions: Vec<&str> = window.functions.iter().map(|f| f.name()).collect();
-            let named = window.schema.fields().iter().skip(window.input.schema().fields().len());
-            let functions: Vec<String> = match functions.iter().all(|f| f.contains('(')) {
-                true => functions
-                    .iter()
-                    .map(|f| f.split(" PARTITION BY").next().unwrap_or(f))
-                    .map(|f| f.split(" ORDER BY").next().unwrap_or(f).to_owned())
-                    .collect(),
-                false => named.map(|f| f.name().clone()).collect(),
-            };
+            let functions: Vec<String> = window.functions.iter().map(|f| tidy(f.name())).collect();
             format!("{kind} {}{}{}", functions.join(", "), by_partition(&window.partition), by_order(&window.order))
         }
         Node::Previous(previous) => {
@@ -264,103 +205,4 @@ fn grouping(kind: &str, group: &[Expr], aggregates: Vec<String>) -> String {
     let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group, ", ")) };
     let of = if aggregates.is_empty() { String::new() } else { format!(": {}", aggregates.join(", ")) };
     format!("{kind}{by}{of}")
-}
-
-fn accumulation(a: &Accumulation) -> String {
-    let (value, order) = match a.function {
-        Function::First { descending, .. } | Function::Last { descending, .. } => {
-            let direction = if descending { " desc" } else { "" };
-            (&a.arguments[..1], format!(" order by {}{direction}", show(&a.arguments[1])))
-        }
-        _ => (&a.arguments[..], String::new()),
-    };
-    let name = match a.function {
-        Function::Count => "count",
-        Function::Sum => "sum",
-        Function::Avg => "avg",
-        Function::Variance { sample: true, root: true } => "stddev",
-        Function::Variance { sample: false, root: true } => "stddev_pop",
-        Function::Variance { sample: true, root: false } => "var",
-        Function::Variance { sample: false, root: false } => "var_pop",
-        Function::BoolAnd => "bool_and",
-        Function::BoolOr => "bool_or",
-        Function::Regression(which) => {
-            let arguments = list(value, ", ");
-            return format!("regr_{}({arguments})", format!("{which:?}").to_lowercase());
-        }
-        Function::Min => "min",
-        Function::Max => "max",
-        Function::First { .. } => "first_value",
-        Function::Last { .. } => "last_value",
-    };
-    let arguments = if value.is_empty() { "*".to_owned() } else { list(value, ", ") };
-    let filter = a.filter.as_ref().map(|f| format!(" filter ({})", show(f))).unwrap_or_default();
-    format!("{name}({arguments}{order}){filter}")
-}
-
-fn by_partition(partition: &[Expr]) -> String {
-    if partition.is_empty() { String::new() } else { format!(" of each {}", list(partition, ", ")) }
-}
-
-fn by_order(order: &[PhysicalSortExpr]) -> String {
-    let one = |o: &PhysicalSortExpr| {
-        let direction = if o.options.descending { " desc" } else { "" };
-        // As PostgreSQL: nulls are the greatest.
-        let nulls = match (o.options.descending, o.options.nulls_first) {
-            (false, true) => " nulls first",
-            (true, false) => " nulls last",
-            _ => "",
-        };
-        format!("{}{direction}{nulls}", show(&o.expr))
-    };
-    let by: Vec<String> = order.iter().map(one).collect();
-    if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) }
-}
-
-fn aliased(expr: &Expr, name: &str) -> String {
-    let shown = show(expr);
-    if shown == name { shown } else { format!("{shown} as {name}") }
-}
-
-fn list(exprs: &[Expr], between: &str) -> String {
-    exprs.iter().map(show).collect::<Vec<_>>().join(between)
-}
-
-fn show(expr: &Expr) -> String {
-    fmt_sql(expr.as_ref()).to_string()
-}
-
-/// A bound in whole milliseconds, as a column and a length of time where it is that.
-fn show_bound(bound: &Expr, input: &Node) -> String {
-    match column_and_offset(bound) {
-        Some((at, ms)) => {
-            let name = input.schema().field(at).name().clone();
-            match ms {
-                0 => name,
-                ms if ms < 0 => format!("{name} - {}", length(ms.unsigned_abs())),
-                ms => format!("{name} + {}", length(ms.unsigned_abs())),
-            }
-        }
-        None => show(bound),
-    }
-}
-
-fn count(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
-}
-
-fn length(ms: u64) -> String {
-    let mut rest = ms;
-    let mut parts = vec![];
-    for (unit, name) in UNITS {
-        if rest >= unit {
-            parts.push(count((rest / unit) as usize, name));
-            rest %= unit;
-        }
-    }
-    parts.join(" ")
-}
-
-fn relation_name(source: &str, relation: &str) -> String {
-    if relation.is_empty() { source.to_owned() } else { format!("{source}.{relation}") }
 }

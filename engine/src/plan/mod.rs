@@ -3,8 +3,11 @@
 //! Invariants: a plan holds no SQL text but for display, opens nothing, and is the same in every process
 //! that binds the same text against the same relations.
 
+pub mod expire;
 pub mod explain;
+pub mod names;
 pub mod properties;
+mod show;
 mod tree;
 
 use std::sync::Arc;
@@ -54,7 +57,8 @@ pub struct View {
     pub plan: Node,
     /// The columns of the table.
     pub schema: SchemaRef,
-    /// The primary key, derived or declared; empty: rows carry a multiplicity.
+    /// The primary key, derived or declared; empty: rows carry a multiplicity. Its columns may be null,
+    /// and nulls equal each other.
     pub key: Vec<usize>,
     /// Columns of each further index.
     pub indexes: Vec<Vec<usize>>,
@@ -137,7 +141,8 @@ pub struct Map {
 
 /// `WHERE … now() …`: a row is there from `from` (inclusive) until `until` (exclusive).
 ///
-/// Both are timestamps; null means that the row is never there.
+/// Both are timestamps in milliseconds, UTC, rounded so that the comparison with a clock of whole
+/// milliseconds is exact; null means that the row is never there. Several filters stand one on another.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Temporal {

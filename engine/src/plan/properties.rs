@@ -5,14 +5,14 @@
 //! source that does not end. An operator that holds the rows of such a collection would hold all of
 //! history, so [`check_bounded`] refuses it.
 
-use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
-use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
-use velib_operators::Expr;
-use velib_operators::accumulate::Expiry;
+use std::collections::HashSet;
 
-use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, Retain, Temporal, TopK};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::DataType;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use velib_operators::{Expr, Row, RowCodec};
+
+use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, TopK};
 
 /// What is known of the rows of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub struct Unbounded {
 
 /// Unique keys beyond this many are not kept.
 const MAX_KEYS: usize = 4;
+
+/// Constants of more rows are not searched for keys.
+const MAX_KEYED_ROWS: usize = 4096;
 
 impl Properties {
     /// The rows of a relation. A source that is `bounded` ends by itself, and what it appends with it.
@@ -94,10 +97,7 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
             };
             whole.column_map(|c| get.columns.iter().position(|kept| *kept == c))
         }
-        Node::Constant(rows) => {
-            let keys = if rows.num_rows() <= 1 { vec![vec![]] } else { vec![] };
-            Properties { append_only: true, grows: false, time: None, keys }
-        }
+        Node::Constant(rows) => Properties { append_only: true, grows: false, time: None, keys: keys_of_rows(rows) },
         Node::Map(map) => of_map(map, read),
         Node::Temporal(temporal) => {
             let input = of(&temporal.input, read);
@@ -131,6 +131,22 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
     }
 }
 
+/// The columns of which each alone tells constant rows apart.
+fn keys_of_rows(rows: &RecordBatch) -> Vec<Vec<usize>> {
+    match rows.num_rows() {
+        0 | 1 => return vec![vec![]],
+        2..=MAX_KEYED_ROWS => {}
+        _ => return vec![],
+    }
+    let distinct = |column: &ArrayRef| {
+        let codec = RowCodec::new([column.data_type()]).ok()?;
+        let rows: HashSet<Row> = codec.encode(std::slice::from_ref(column), column.len()).ok()?.into_iter().collect();
+        Some(rows.len() == column.len())
+    };
+    let found = rows.columns().iter().enumerate().filter(|(_, c)| distinct(c) == Some(true));
+    found.map(|(at, _)| vec![at]).take(MAX_KEYS).collect()
+}
+
 fn of_map(map: &Map, read: &Collections) -> Properties {
     let input = of(&map.input, read);
     let Some(outputs) = &map.outputs else { return input };
@@ -162,8 +178,14 @@ fn of_join(join: &Join, read: &Collections) -> Properties {
     if one_left && join.kind == JoinKind::Inner {
         keys.extend(right.keys.iter().map(shifted));
     }
+    // A full join fills either side with nulls, which a key must not have of its own.
+    let never_null = |node: &Node, key: &[usize]| key.iter().all(|c| !node.schema().field(*c).is_nullable());
+    let apart = |l: &[usize], r: &[usize]| {
+        join.kind != JoinKind::Full || (never_null(&join.left, l) && never_null(&join.right, r))
+    };
     for l in &left.keys {
-        keys.extend(right.keys.iter().map(|r| l.iter().copied().chain(shifted(r)).collect()));
+        let right = right.keys.iter().filter(|r| apart(l, r));
+        keys.extend(right.map(|r| l.iter().copied().chain(shifted(r)).collect()));
     }
     keys.truncate(MAX_KEYS);
     let append_only = join.kind == JoinKind::Inner && left.append_only && right.append_only;
@@ -232,21 +254,20 @@ fn check_state(node: &Node, read: &Collections) -> Result<(), Unbounded> {
     node.children().into_iter().try_for_each(|child| check_state(child, read))?;
     let grows = |input: &Node| of(input, read).grows;
     let by_time = "filter its input by time first, as in WHERE observed_at > now() - INTERVAL '1 hour'";
-    let hold = |what: String, remedy: &str| {
-        let reason = format!("would hold every row of {what} for ever");
+    let hold = |input: &Node, why: &str, remedy: &str| {
+        let reason = format!("would hold every row of {} for ever{why}", sources_of(input));
         Err(Unbounded { reason, remedy: remedy.to_owned() })
     };
     match node {
         Node::Join(join) => match [&join.left, &join.right].into_iter().find(|side| grows(side)) {
-            Some(side) => {
-                hold(format!("{} to join it", sources_of(side)), &format!("{by_time}, or aggregate it before the join"))
-            }
+            Some(side) => hold(side, ", to join it", &format!("{by_time}, or aggregate it before the join")),
             None => Ok(()),
         },
         Node::Aggregate(n) if grows(&n.input) => {
             let names: Vec<&str> = n.aggregates.iter().map(|a| a.function.fun().name()).collect();
             hold(
-                format!("{} to compute {}", sources_of(&n.input), names.join(", ")),
+                &n.input,
+                &format!(", to compute {}", names.join(", ")),
                 &format!(
                     "{by_time}, or use aggregates that accumulate (count, sum, avg, min, max, first_value, \
                           last_value, stddev, var, bool_and, bool_or, regr_…)"
@@ -254,15 +275,18 @@ fn check_state(node: &Node, read: &Collections) -> Result<(), Unbounded> {
             )
         }
         Node::TopK(n) if grows(&n.input) => hold(
-            format!("{} to keep its first rows", sources_of(&n.input)),
+            &n.input,
+            ", to keep its first rows",
             &format!("{by_time}, or take first_value or last_value (… ORDER BY …) of each group"),
         ),
         Node::Window(n) if grows(&n.input) => hold(
-            format!("{} to compute window functions", sources_of(&n.input)),
+            &n.input,
+            ", to compute window functions",
             &format!("{by_time}; lag(…) OVER (PARTITION BY … ORDER BY the time of the observation) needs none"),
         ),
         Node::Accumulate(n) if grows(node) => hold(
-            format!("{}, as each moment is a group of its own", sources_of(&n.input)),
+            &n.input,
+            ", as each moment is a group of its own",
             "group by a length of time, as in date_trunc('hour', observed_at), or filter by time, or say \
              WITH (retain = '2 days')",
         ),
@@ -282,103 +306,4 @@ fn sources_of(node: &Node) -> String {
     let mut names = vec![];
     collect(node, &mut names);
     names.join(" and ")
-}
-
-/// Lets the groups of `node` leave memory by `retain`: finds the groupings that its column comes from.
-///
-/// # Errors
-/// The column is computed, so that no grouping knows its age.
-pub fn expire(node: &mut Node, retain: Retain) -> Result<(), Unbounded> {
-    let name = node.schema().field(retain.column).name().clone();
-    if holds_groups(node) && !expire_column(node, retain.column, retain.after_ms) {
-        return Err(Unbounded {
-            reason: format!("cannot retain by {name}: it is no column that the rows are grouped by"),
-            remedy: "name a timestamp column of GROUP BY with retain_column = '…'".to_owned(),
-        });
-    }
-    Ok(())
-}
-
-/// Groups that a temporal filter hides for good leave memory a little later.
-pub(crate) fn expire_below(temporal: &mut Temporal) {
-    let Some((at, offset_ms)) = temporal.until.as_ref().and_then(column_and_offset) else { return };
-    if matches!(temporal.input.schema().field(at).data_type(), DataType::Timestamp(..)) {
-        let after_ms = u64::try_from(offset_ms).unwrap_or(0) + EXPIRY_MARGIN_MS;
-        expire_column(&mut temporal.input, at, after_ms);
-    }
-}
-
-/// How much later groups leave memory than they leave the view.
-const EXPIRY_MARGIN_MS: u64 = 1_000;
-
-/// The column and the milliseconds that are added to it, of a bound that is nothing else.
-pub(crate) fn column_and_offset(bound: &Expr) -> Option<(usize, i64)> {
-    if let Some(cast) = bound.downcast_ref::<CastExpr>() {
-        return column_and_offset(cast.expr());
-    }
-    if let Some(at) = column(bound) {
-        return Some((at, 0));
-    }
-    let sum = bound.downcast_ref::<BinaryExpr>().filter(|b| *b.op() == Operator::Plus)?;
-    let (at, before) = column_and_offset(sum.left())?;
-    let added = match sum.right().downcast_ref::<Literal>()?.value() {
-        ScalarValue::DurationMillisecond(Some(n)) => *n,
-        ScalarValue::DurationMicrosecond(Some(n)) => n.div_euclid(1_000),
-        ScalarValue::DurationNanosecond(Some(n)) => n.div_euclid(1_000_000),
-        _ => return None,
-    };
-    Some((at, before + added))
-}
-
-fn holds_groups(node: &Node) -> bool {
-    matches!(node, Node::Accumulate(_)) || node.children().into_iter().any(holds_groups)
-}
-
-/// Sets the expiry of every grouping that `column` comes from. False: it comes from none.
-fn expire_column(node: &mut Node, at: usize, after_ms: u64) -> bool {
-    match node {
-        Node::Accumulate(n) => {
-            let Some(group) = n.group.get(at) else { return false };
-            let below = column(group);
-            n.expiry = Some(Expiry { group: at, after_ms });
-            // What is below a grouping that expires expires with it, where it knows the same column.
-            if let Some(below) = below {
-                expire_column(&mut n.input, below, after_ms);
-            }
-            true
-        }
-        Node::Map(n) => match &n.outputs {
-            None => expire_column(&mut n.input, at, after_ms),
-            Some(outputs) => match column(&outputs[at]) {
-                Some(below) => expire_column(&mut n.input, below, after_ms),
-                None => false,
-            },
-        },
-        Node::Temporal(n) => expire_column(&mut n.input, at, after_ms),
-        Node::Join(n) => expire_join(n, at, after_ms),
-        Node::Previous(n) if at < n.input.schema().fields().len() => expire_column(&mut n.input, at, after_ms),
-        Node::Union(n) => n.inputs.iter_mut().fold(true, |all, input| expire_column(input, at, after_ms) && all),
-        Node::Get(_) | Node::Constant(_) => false,
-        Node::Aggregate(_) | Node::TopK(_) | Node::Window(_) | Node::Previous(_) => false,
-    }
-}
-
-fn expire_join(join: &mut Join, at: usize, after_ms: u64) -> bool {
-    let width = join.left.schema().fields().len();
-    if at >= width {
-        return join.kind == JoinKind::Inner && {
-            let found = expire_column(&mut join.right, at - width, after_ms);
-            let partner = join.right_keys.iter().position(|k| found && column(k) == Some(at - width));
-            if let Some(left) = partner.and_then(|p| column(&join.left_keys[p])) {
-                expire_column(&mut join.left, left, after_ms);
-            }
-            found
-        };
-    }
-    let found = join.kind != JoinKind::Full && expire_column(&mut join.left, at, after_ms);
-    let partner = join.left_keys.iter().position(|k| found && column(k) == Some(at));
-    if let Some(right) = partner.and_then(|p| column(&join.right_keys[p])) {
-        expire_column(&mut join.right, right, after_ms);
-    }
-    found
 }

@@ -142,7 +142,7 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
         "57P03" => "the server is starting up or shutting down; it is tried again",
         "25006" => "the server is read-only: is it a standby?",
         "2BP01" => "drop or change what depends on it first",
-        "42P01" | "3F000" | "42883" => "has the engine's schema been migrated in this database?",
+        "42P01" | "3F000" => "has the engine's schema been migrated in this database?",
         _ => return None,
     })
 }

@@ -2,9 +2,12 @@
 
 pub mod connect;
 pub mod error;
+pub mod job;
 pub mod migrate;
 pub mod private;
 pub mod store;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 pub mod throwaway;
 
@@ -33,7 +36,7 @@ pub fn literal(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+mod quoting {
     use super::*;
 
     #[test]

@@ -21,7 +21,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
 use account::Account;
@@ -33,6 +33,8 @@ use supervisor::{SUPERVISOR, ended_within, free_port, make_leave, why_it_ended};
 const NAME: &str = "velib";
 /// How long a server may take to accept connections: it may have to recover a large log first.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may take to let a session in, or to refuse it.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a fast shutdown may take before the server is made to leave.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long the server of a process that was killed a moment ago may still hold the folder.
@@ -224,11 +226,13 @@ impl Private {
         }
     }
 
-    async fn connect(&self, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    /// Whoever listens on the port may be somebody else, and have nothing to say.
+    async fn connect(&self, database: &str) -> Result<tokio_postgres::Client, PostgresError> {
         let mut config = tokio_postgres::Config::new();
         config.host(Ipv4Addr::LOCALHOST.to_string()).port(self.port).user(NAME).password(&self.password);
-        config.dbname(database).connect_timeout(Duration::from_secs(5));
-        let (client, connection) = config.connect(NoTls).await?;
+        config.dbname(database);
+        let silent = |_| PostgresError::Silent { port: self.port };
+        let (client, connection) = timeout(CONNECT_LIMIT, config.connect(NoTls)).await.map_err(silent)??;
         tokio::spawn(connection);
         Ok(client)
     }

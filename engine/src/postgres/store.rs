@@ -4,7 +4,6 @@
 //! One connection, opened again when it is lost; each function is one statement, and none is tried twice
 //! by itself: see [`retry`](super::retry).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +14,7 @@ use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{Client, Row};
 use velib_operators::Time;
 
+use super::job::{Definition, Desired, Job, Status};
 use super::{PostgresError, connect, identifier, migrate};
 use crate::source::Rejection;
 
@@ -24,93 +24,6 @@ pub const QUARANTINE_KEPT: i64 = 10_000;
 const QUARANTINE_BATCH: usize = 1_000;
 /// The longest that one statement may take.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
-
-/// A job as the cluster keeps it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Job {
-    /// Its name.
-    pub name: String,
-    /// Counts the replacements of its definition.
-    pub version: i64,
-    /// The SQL, as submitted.
-    pub text: String,
-    /// The parameters given at submission.
-    pub parameters: BTreeMap<String, String>,
-    /// What its sources were found to offer; opaque here.
-    pub resolved: String,
-    /// What it is to do.
-    pub desired: Desired,
-    /// What it does.
-    pub status: Status,
-    /// Why, where there is something to say.
-    pub status_detail: Option<String>,
-    /// When it was first submitted.
-    pub created_at: DateTime<Utc>,
-    /// When any of this last changed.
-    pub updated_at: DateTime<Utc>,
-}
-
-/// The definition of a job, to be installed.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[allow(missing_docs)]
-pub struct Definition {
-    pub name: String,
-    pub text: String,
-    pub parameters: BTreeMap<String, String>,
-    pub resolved: String,
-}
-
-/// An enum that is kept as a word.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
-
-        impl $name {
-            /// As it is written in the database.
-            pub fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $word),+ }
-            }
-
-            fn read(word: &str) -> Result<Self, PostgresError> {
-                match word {
-                    $($word => Ok($name::$variant),)+
-                    _ => Err(PostgresError::Unreadable(format!(
-                        "velib.jobs says {word:?} where one of {:?} is expected", [$($word),+]
-                    ))),
-                }
-            }
-        }
-    };
-}
-
-words! {
-    /// What a job is to do.
-    Desired {
-        /// Keep its tables up to date.
-        Running = "running",
-        /// Leave its tables as they are.
-        Paused = "paused",
-    }
-}
-
-words! {
-    /// What a job does.
-    Status {
-        /// It has been submitted and no process has taken it up yet.
-        Pending = "pending",
-        /// It keeps its tables up to date.
-        Running = "running",
-        /// It leaves its tables as they are.
-        Paused = "paused",
-        /// It cannot go on; the detail says why.
-        Failed = "failed",
-        /// All its sources have ended.
-        Finished = "finished",
-    }
-}
 
 /// How far the tables of a job are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +80,7 @@ impl Store {
         Ok(client)
     }
 
-    async fn client(&self) -> Result<Arc<Client>, PostgresError> {
+    pub(super) async fn client(&self) -> Result<Arc<Client>, PostgresError> {
         let mut held = self.client.lock().await;
         match held.as_ref().filter(|client| !client.is_closed()) {
             Some(client) => Ok(client.clone()),
@@ -179,11 +92,11 @@ impl Store {
         }
     }
 
-    async fn query(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
+    pub(super) async fn query(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
         Ok(self.client().await?.query(sql, parameters).await?)
     }
 
-    async fn execute(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, PostgresError> {
+    pub(super) async fn execute(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, PostgresError> {
         Ok(self.client().await?.execute(sql, parameters).await?)
     }
 
@@ -212,7 +125,7 @@ impl Store {
     /// # Errors
     /// A lost connection; a row that this engine does not understand.
     pub async fn jobs(&self) -> Result<Vec<Job>, PostgresError> {
-        self.query("SELECT * FROM velib.jobs ORDER BY name", &[]).await?.iter().map(job).collect()
+        self.query("SELECT * FROM velib.jobs ORDER BY name", &[]).await?.iter().map(Job::read).collect()
     }
 
     /// The job of that name.
@@ -220,7 +133,7 @@ impl Store {
     /// # Errors
     /// A lost connection; a row that this engine does not understand.
     pub async fn job(&self, name: &str) -> Result<Option<Job>, PostgresError> {
-        self.query("SELECT * FROM velib.jobs WHERE name = $1", &[&name]).await?.first().map(job).transpose()
+        self.query("SELECT * FROM velib.jobs WHERE name = $1", &[&name]).await?.first().map(Job::read).transpose()
     }
 
     /// Says what a job is to do. False: there is none.
@@ -326,7 +239,8 @@ impl Store {
     /// A lost connection.
     pub async fn processes(&self, silence: Duration) -> Result<Vec<Process>, PostgresError> {
         let seconds = silence.as_secs_f64();
-        let forget = "DELETE FROM velib.cluster WHERE heartbeat < clock_timestamp() - make_interval(secs => 10 * $1)";
+        let forget =
+            "DELETE FROM velib.cluster WHERE heartbeat < clock_timestamp() - make_interval(secs => 10 * $1::float8)";
         self.execute(forget, &[&seconds]).await?;
         let sql = "SELECT address, index, workers, generation, version FROM velib.cluster
                    WHERE heartbeat >= clock_timestamp() - make_interval(secs => $1) ORDER BY index, address";
@@ -382,136 +296,4 @@ const LAST_INSTANT_MS: u64 = 253_402_300_799_999;
 /// `time` as PostgreSQL keeps instants.
 pub fn instant(time: Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(time.min(LAST_INSTANT_MS))
-}
-
-fn job(row: &Row) -> Result<Job, PostgresError> {
-    let unreadable = |e: tokio_postgres::Error| PostgresError::Unreadable(format!("velib.jobs cannot be read: {e}"));
-    Ok(Job {
-        name: row.try_get("name").map_err(unreadable)?,
-        version: row.try_get("version").map_err(unreadable)?,
-        text: row.try_get("text").map_err(unreadable)?,
-        parameters: row.try_get::<_, Json<_>>("parameters").map_err(unreadable)?.0,
-        resolved: row.try_get("resolved").map_err(unreadable)?,
-        desired: Desired::read(row.try_get("desired").map_err(unreadable)?)?,
-        status: Status::read(row.try_get("status").map_err(unreadable)?)?,
-        status_detail: row.try_get("status_detail").map_err(unreadable)?,
-        created_at: row.try_get("created_at").map_err(unreadable)?,
-        updated_at: row.try_get("updated_at").map_err(unreadable)?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::postgres::throwaway::Server;
-    use crate::postgres::{READER, migrate};
-
-    fn definition(name: &str) -> Definition {
-        let parameters = BTreeMap::from([("low".to_string(), "0.1".to_string())]);
-        Definition { name: name.into(), text: "CREATE …".into(), parameters, resolved: "{}".into() }
-    }
-
-    #[tokio::test]
-    async fn jobs_come_change_and_go_and_their_listeners_are_told() {
-        let Some(server) = Server::shared() else { return };
-        let url = server.database();
-        let store = Store::open(&url).await.unwrap();
-        assert!(store.submit(&definition("occupancy")).await.unwrap());
-        assert!(!store.submit(&definition("occupancy")).await.unwrap());
-        assert!(store.submit(&definition("trends")).await.unwrap());
-        let jobs = store.jobs().await.unwrap();
-        assert_eq!(jobs.iter().map(|j| j.name.as_str()).collect::<Vec<_>>(), ["occupancy", "trends"]);
-        assert_eq!((jobs[0].version, jobs[0].desired, jobs[0].status), (1, Desired::Running, Status::Pending));
-        assert_eq!(jobs[0].parameters["low"], "0.1");
-
-        assert!(store.replace(&definition("occupancy")).await.unwrap());
-        assert!(store.set_desired("occupancy", Desired::Paused).await.unwrap());
-        store.set_status("occupancy", 1, Status::Failed, Some("of an older version")).await.unwrap();
-        store.set_status("occupancy", 2, Status::Running, None).await.unwrap();
-        let job = store.job("occupancy").await.unwrap().unwrap();
-        assert_eq!(
-            (job.version, job.desired, job.status, job.status_detail),
-            (2, Desired::Paused, Status::Running, None)
-        );
-
-        assert!(store.drop_job("occupancy").await.unwrap());
-        assert!(!store.drop_job("occupancy").await.unwrap());
-        assert!(!store.replace(&definition("occupancy")).await.unwrap());
-        assert!(store.job("occupancy").await.unwrap().is_none());
-        assert_eq!(store.frontier("trends").await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn generations_grow_and_processes_are_seen_while_they_beat() {
-        let Some(server) = Server::shared() else { return };
-        let store = Store::open(&server.database()).await.unwrap();
-        let (first, second) = (store.next_generation().await.unwrap(), store.next_generation().await.unwrap());
-        assert!(first < second);
-        let process = |address: &str, index| Process {
-            address: address.into(),
-            index,
-            workers: 2,
-            generation: index.map(|_| 1),
-            version: "0.1.0".into(),
-        };
-        for p in [process("b:1", None), process("a:1", Some(0)), process("b:1", Some(1))] {
-            store.heartbeat(&p).await.unwrap();
-        }
-        let there = store.processes(Duration::from_secs(60)).await.unwrap();
-        assert_eq!(there, [process("a:1", Some(0)), process("b:1", Some(1))]);
-        store.leave("a:1").await.unwrap();
-        assert_eq!(store.processes(Duration::from_secs(60)).await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn quarantine_keeps_the_newest() {
-        let Some(server) = Server::shared() else { return };
-        let store = Store::open(&server.database()).await.unwrap();
-        let rejected = |n: std::ops::Range<u64>| {
-            n.map(|i| Rejection { time: i, relation: "status".into(), reason: format!("r{i}"), sample: "\0{".into() })
-                .collect::<Vec<_>>()
-        };
-        store.quarantine("job", "velib", &rejected(0..QUARANTINE_KEPT as u64 + 500)).await.unwrap();
-        store.quarantine("job", "velib", &rejected(20_000..20_010)).await.unwrap();
-        store.quarantine("job", "other", &rejected(0..3)).await.unwrap();
-        let sql = "SELECT source, count(*), min(at) FROM velib.quarantine GROUP BY 1 ORDER BY 1";
-        let rows = store.query(sql, &[]).await.unwrap();
-        let counts: Vec<(String, i64)> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
-        assert_eq!(counts, [("other".into(), 3), ("velib".into(), QUARANTINE_KEPT)]);
-        assert_eq!(rows[1].get::<_, SystemTime>(2), instant(510));
-    }
-
-    #[tokio::test]
-    async fn migrations_run_once_side_by_side_and_never_backward() {
-        let Some(server) = Server::shared() else { return };
-        let url = server.database();
-        let opened = futures::future::join_all((0..4).map(|_| Store::open(&url))).await;
-        let store = opened.into_iter().collect::<Result<Vec<_>, _>>().unwrap().remove(0);
-        assert!(migrate::reader_exists(&*store.client().await.unwrap()).await.unwrap());
-        let may = format!(
-            "SELECT has_table_privilege('{READER}', 'velib.frontier', 'SELECT'),
-                                  has_table_privilege('{READER}', 'velib.frontier', 'INSERT')"
-        );
-        let rows = store.query(&may, &[]).await.unwrap();
-        assert_eq!((rows[0].get(0), rows[0].get(1)), (true, false));
-        let uncommented =
-            "SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid
-            WHERE relnamespace = 'velib'::regnamespace AND relkind = 'r' AND attnum > 0
-              AND (col_description(c.oid, attnum) IS NULL OR obj_description(c.oid, 'pg_class') IS NULL)";
-        assert!(store.query(uncommented, &[]).await.unwrap().is_empty());
-
-        store.execute("INSERT INTO velib.migrations (version, name) VALUES (999, 'of the future')", &[]).await.unwrap();
-        let error = Store::open(&url).await.unwrap_err();
-        assert!(matches!(error, PostgresError::Newer { found: 999, .. }) && !error.is_retriable(), "{error}");
-    }
-
-    #[tokio::test]
-    async fn the_store_connects_again() {
-        let Some(server) = Server::shared() else { return };
-        let store = Store::open(&server.database()).await.unwrap();
-        let error = store.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await.unwrap_err();
-        assert!(error.is_retriable() && error.is_lost(), "{error}");
-        let again = crate::postgres::retry("asking again", Duration::from_secs(5), || store.jobs()).await;
-        assert!(again.unwrap().is_empty());
-    }
 }

@@ -4,9 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalSortExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Column, case};
+use datafusion::physical_expr::expressions::{Column, case};
 use velib_operators::map::{Program, map};
 use velib_operators::{Errors, Expr, Rows};
 
@@ -85,13 +85,4 @@ pub fn only_where(filter: &Option<Expr>, expr: &Expr) -> Expr {
         }
         _ => expr.clone(),
     }
-}
-
-/// `expr`, a timestamp of any kind, as microseconds of UTC.
-pub fn instant(expr: &Expr, schema: &SchemaRef) -> Expr {
-    let kind = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    if expr.data_type(schema).is_ok_and(|have| have == kind) {
-        return expr.clone();
-    }
-    Arc::new(CastExpr::new(expr.clone(), kind, None))
 }

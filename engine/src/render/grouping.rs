@@ -10,8 +10,8 @@ use super::expressions::{Columns, only_where};
 use crate::plan::{Accumulate, Aggregate};
 
 impl<'scope> Render<'_, 'scope> {
-    pub(super) fn accumulate(&mut self, node: &Accumulate, path: &str) -> Rows<'scope> {
-        let input = self.node(&node.input, path);
+    pub(super) fn accumulate(&mut self, node: &Accumulate, name: &str) -> Rows<'scope> {
+        let input = self.node(&node.input);
         let mut columns = Columns::none(&node.input.schema());
         let group = node.group.iter().map(|expr| columns.append(expr.clone())).collect();
         let aggregates = node.aggregates.iter().map(|aggregate| Accumulator {
@@ -21,7 +21,7 @@ impl<'scope> Render<'_, 'scope> {
             output: aggregate.output.clone(),
         });
         let aggregates = aggregates.collect();
-        let (input, schema) = columns.evaluate(input, &format!("{path}.columns"), &mut self.errors);
+        let (input, schema) = columns.evaluate(input, &format!("{name}.columns"), &mut self.errors);
         let grouping = Grouping {
             input: schema,
             group,
@@ -30,19 +30,18 @@ impl<'scope> Render<'_, 'scope> {
             expiry: node.expiry,
             output: node.schema.clone(),
         };
-        accumulate(input, &format!("{path}.accumulate"), grouping, &mut self.errors)
+        accumulate(input, name, grouping, &mut self.errors)
     }
 
-    pub(super) fn aggregate(&mut self, node: &Aggregate, path: &str) -> Rows<'scope> {
-        let input = self.node(&node.input, path);
+    pub(super) fn aggregate(&mut self, node: &Aggregate, name: &str) -> Rows<'scope> {
+        let input = self.node(&node.input);
         let schema = node.input.schema();
         let mut columns = Columns::of(&schema);
         let key = node.group.iter().map(|expr| columns.place(expr)).collect();
-        let (input, keyed) = columns.evaluate(input, &format!("{path}.columns"), &mut self.errors);
+        let (input, keyed) = columns.evaluate(input, &format!("{name}.columns"), &mut self.errors);
         let layout = Layout { columns: schema.fields().len(), ..Layout::by(keyed, key) };
         let calls =
             node.aggregates.iter().map(|call| Call { function: call.function.clone(), filter: call.filter.clone() });
-        let name = format!("{path}.aggregate");
-        aggregate(input, &name, &layout, calls.collect(), node.global, node.schema.clone(), &mut self.errors)
+        aggregate(input, name, &layout, calls.collect(), node.global, node.schema.clone(), &mut self.errors)
     }
 }

@@ -8,14 +8,15 @@ mod grouping;
 mod join;
 mod ordered;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use timely::dataflow::Scope;
 use timely::dataflow::operators::{Concatenate, ToStream};
 use velib_operators::map::{Program, map};
 use velib_operators::output::{self, Closed};
-use velib_operators::{Errors, Rows, Time, Updates, temporal};
+use velib_operators::{Errors, Expr, Rows, Time, Updates, temporal};
 
+use crate::plan::names::Names;
 use crate::plan::{From, Job, Map, Node, Temporal};
 use expressions::Columns;
 
@@ -30,9 +31,12 @@ pub fn job<'scope>(
 ) {
     let mut collections: BTreeMap<usize, Rows<'scope>> = BTreeMap::new();
     let mut outputs = Vec::new();
+    let mut built = HashMap::new();
     for (i, view) in job.views.iter().enumerate() {
-        let mut render = Render { scope, inputs: &inputs, views: &collections, errors: Errors::default() };
-        let mut rows = render.node(&view.plan, &view.name);
+let names = Names::new(job, view);
+        let errors = Errors::default();
+        let mut render = Render { scope, inputs: &inputs, views: &collections, built: &mut built, names, errors };
+        let mut rows = render.node(&view.plan);
         if job.inputs.is_empty() {
             rows = scope.concatenate([rows, inputs[0].clone()]);
         }
@@ -48,12 +52,28 @@ struct Render<'a, 'scope> {
     scope: Scope<'scope, Time>,
     inputs: &'a [Rows<'scope>],
     views: &'a BTreeMap<usize, Rows<'scope>>,
+    /// What the job has computed so far, by its plan: equal parts are built once.
+    built: &'a mut HashMap<String, Rows<'scope>>,
+    names: Names,
     errors: Errors<'scope>,
 }
 
 impl<'scope> Render<'_, 'scope> {
-    /// The rows of `node`; `path` names what it serves.
-    fn node(&mut self, node: &Node, path: &str) -> Rows<'scope> {
+    /// The rows of `node`, built if no equal one is.
+    fn node(&mut self, node: &Node) -> Rows<'scope> {
+        // A plan in writing holds all that the operators are built from.
+        let plan = format!("{node:?}");
+        if let Some(rows) = self.built.get(&plan) {
+            self.names.pass(node);
+            return rows.clone();
+        }
+        let name = self.names.of(node);
+        let rows = self.build(node, &name);
+        self.built.insert(plan, rows.clone());
+        rows
+    }
+
+    fn build(&mut self, node: &Node, name: &str) -> Rows<'scope> {
         match node {
             Node::Get(get) => {
                 let rows = match get.from {
@@ -66,36 +86,35 @@ impl<'scope> Render<'_, 'scope> {
                 let first = self.scope.worker().index() == 0 && rows.num_rows() > 0;
                 first.then(|| Updates::insert(0, rows.clone())).to_stream(self.scope)
             }
-            Node::Map(node) => self.map(node, path),
-            Node::Temporal(node) => self.temporal(node, path),
-            Node::Join(node) => self.join(node, path),
-            Node::Accumulate(node) => self.accumulate(node, path),
-            Node::Aggregate(node) => self.aggregate(node, path),
-            Node::TopK(node) => self.topk(node, path),
-            Node::Window(node) => self.window(node, path),
-            Node::Previous(node) => self.previous(node, path),
+            Node::Map(node) => self.map(node, name),
+            Node::Temporal(node) => self.temporal(node, name),
+            Node::Join(node) => self.join(node, name),
+            Node::Accumulate(node) => self.accumulate(node, name),
+            Node::Aggregate(node) => self.aggregate(node, name),
+            Node::TopK(node) => self.topk(node, name),
+            Node::Window(node) => self.window(node, name),
+            Node::Previous(node) => self.previous(node, name),
             Node::Union(node) => {
-                let inputs: Vec<_> = node.inputs.iter().map(|input| self.node(input, path)).collect();
+                let inputs: Vec<_> = node.inputs.iter().map(|input| self.node(input)).collect();
                 self.scope.concatenate(inputs)
             }
         }
     }
 
-    fn map(&mut self, node: &Map, path: &str) -> Rows<'scope> {
-        let input = self.node(&node.input, path);
+    fn map(&mut self, node: &Map, name: &str) -> Rows<'scope> {
+        let input = self.node(&node.input);
         let program =
             Program { predicates: node.predicates.clone(), outputs: node.outputs.clone(), schema: node.schema.clone() };
-        map(input, &format!("{path}.map"), program, &mut self.errors)
+        map(input, name, program, &mut self.errors)
     }
 
-    fn temporal(&mut self, node: &Temporal, path: &str) -> Rows<'scope> {
+    fn temporal(&mut self, node: &Temporal, name: &str) -> Rows<'scope> {
         let schema = node.input.schema();
         let mut columns = Columns::of(&schema);
-        let mut bound =
-            |bound: &Option<_>| bound.as_ref().map(|expr| columns.append(expressions::instant(expr, &schema)));
+        let mut bound = |bound: &Option<Expr>| bound.as_ref().map(|expr| columns.append(expr.clone()));
         let (from, until) = (bound(&node.from), bound(&node.until));
-        let input = self.node(&node.input, path);
-        let (input, _) = columns.evaluate(input, &format!("{path}.bounds"), &mut self.errors);
-        temporal::temporal(input, &format!("{path}.temporal"), schema, from, until)
+        let input = self.node(&node.input);
+        let (input, _) = columns.evaluate(input, &format!("{name}.bounds"), &mut self.errors);
+        temporal::temporal(input, name, schema, from, until)
     }
 }

@@ -11,45 +11,37 @@ use super::expressions::Columns;
 use crate::plan::{Previous, TopK, Window};
 
 impl<'scope> Render<'_, 'scope> {
-    pub(super) fn topk(&mut self, node: &TopK, path: &str) -> Rows<'scope> {
-        let input = self.node(&node.input, path);
+    pub(super) fn topk(&mut self, node: &TopK, name: &str) -> Rows<'scope> {
+        let input = self.node(&node.input);
         let schema = node.input.schema();
         let mut columns = Columns::of(&schema);
         let key = node.partition.iter().map(|expr| columns.place(expr)).collect();
         let order = columns.order(&node.order);
-        let (input, keyed) = columns.evaluate(input, &format!("{path}.columns"), &mut self.errors);
+        let (input, keyed) = columns.evaluate(input, &format!("{name}.columns"), &mut self.errors);
         let layout = Layout { columns: schema.fields().len(), order, ..Layout::by(keyed, key) };
-        topk(input, &format!("{path}.topk"), &layout, node.offset, node.limit, &mut self.errors)
+        topk(input, name, &layout, node.offset, node.limit, &mut self.errors)
     }
 
-    pub(super) fn window(&mut self, node: &Window, path: &str) -> Rows<'scope> {
-        let input = self.node(&node.input, path);
+    pub(super) fn window(&mut self, node: &Window, name: &str) -> Rows<'scope> {
+        let input = self.node(&node.input);
         let schema = node.input.schema();
         let mut columns = Columns::of(&schema);
         let key = node.partition.iter().map(|expr| columns.place(expr)).collect();
         let order = columns.order(&node.order);
-        let (input, keyed) = columns.evaluate(input, &format!("{path}.columns"), &mut self.errors);
+        let (input, keyed) = columns.evaluate(input, &format!("{name}.columns"), &mut self.errors);
         let layout = Layout { columns: schema.fields().len(), order, ..Layout::by(keyed, key) };
-        let (name, functions) = (format!("{path}.window"), node.functions.clone());
-        window(input, &name, &layout, functions, node.schema.clone(), &mut self.errors)
+        let functions = node.functions.clone();
+        window(input, name, &layout, functions, node.schema.clone(), &mut self.errors)
     }
 
-    pub(super) fn previous(&mut self, node: &Previous, path: &str) -> Rows<'scope> {
-        let input = self.node(&node.input, path);
+    pub(super) fn previous(&mut self, node: &Previous, name: &str) -> Rows<'scope> {
+        let input = self.node(&node.input);
         let schema = node.input.schema();
         // The lags stand behind the columns of the input; what they are computed of need not be there.
         let mut columns = Columns::of(&schema);
         let partition: Vec<usize> = node.partition.iter().map(|expr| columns.place(expr)).collect();
         let lags: Vec<usize> = node.lags.iter().map(|expr| columns.place(expr)).collect();
-        let (input, keyed) = columns.evaluate(input, &format!("{path}.columns"), &mut self.errors);
-        previous(
-            input,
-            &format!("{path}.previous"),
-            &keyed,
-            schema.fields().len(),
-            &partition,
-            &lags,
-            node.schema.clone(),
-        )
+        let (input, keyed) = columns.evaluate(input, &format!("{name}.columns"), &mut self.errors);
+        previous(input, name, &keyed, schema.fields().len(), &partition, &lags, node.schema.clone())
     }
 }

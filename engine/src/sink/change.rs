@@ -9,11 +9,16 @@ use velib_operators::Row;
 
 use super::encode::{self, Column, Parameter};
 use super::merge;
+use super::statement::Kind;
 use super::table::{Identity, Table};
 use super::types::Type;
 use super::{Changes, SinkError};
 use crate::plan::View;
 
+/// The most rows of one statement.
+const STATEMENT_ROWS: usize = 10_000;
+/// About the most bytes of one statement.
+const STATEMENT_BYTES: usize = 4 << 20;
 /// The bytes of [`ROW`](super::table::ROW).
 const HASH: usize = 16;
 
@@ -122,20 +127,37 @@ impl Change {
         self.remove.len() + self.insert.len() + self.upsert.len()
     }
 
-    /// How many rows take about `bytes`.
-    pub fn rows_in(&self, bytes: usize) -> usize {
-        (bytes * self.identities.len() / self.bytes.max(1)).max(1)
+    /// The statements to run, with the rows of each.
+    pub fn steps(&self, table: &Table) -> impl Iterator<Item = (Kind, &[u32])> {
+        let fit = STATEMENT_BYTES * self.identities.len() / self.bytes.max(1);
+        let most = fit.clamp(1, STATEMENT_ROWS);
+        let lessen: &[u32] = if table.multiplicity { &self.remove } else { &[] };
+        let lists = [
+            (Kind::Remove, &*self.remove),
+            (Kind::Lessen, lessen),
+            (Kind::Insert, &*self.insert),
+            (Kind::Upsert, &*self.upsert),
+        ];
+        lists.into_iter().flat_map(move |(kind, rows)| rows.chunks(most).map(move |rows| (kind, rows)))
+    }
+
+    /// The parameters of a step.
+    pub fn parameters(&self, table: &Table, kind: Kind, rows: &[u32]) -> Vec<Parameter> {
+        match kind {
+            Kind::Remove | Kind::Lessen => self.identifying(table, rows),
+            Kind::Insert | Kind::Upsert => self.full(table, rows),
+        }
     }
 
     /// All columns of the table, of `rows`.
-    pub fn full(&self, table: &Table, rows: &[u32]) -> Vec<Parameter> {
+    fn full(&self, table: &Table, rows: &[u32]) -> Vec<Parameter> {
         let mut parameters: Vec<Parameter> = self.columns.iter().map(|column| column.parameter(rows)).collect();
         self.own(table, rows, &mut parameters);
         parameters
     }
 
     /// What identifies `rows`, and how many copies where they are counted.
-    pub fn identifying(&self, table: &Table, rows: &[u32]) -> Vec<Parameter> {
+    fn identifying(&self, table: &Table, rows: &[u32]) -> Vec<Parameter> {
         let mut parameters = vec![];
         if let Identity::Columns(key) = &table.identity {
             parameters.extend(key.iter().map(|c| self.columns[*c].parameter(rows)));

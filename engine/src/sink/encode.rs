@@ -24,10 +24,13 @@ use super::types::{Type, date_days, duration_us, timestamp_us};
 
 const FITS: &str = "rows that PostgreSQL cannot hold were taken out before";
 
+/// Appends the value of a row of a column.
+type Write = Box<dyn Fn(&ArrayRef, usize, &mut BytesMut) + Send + Sync>;
+
 /// A column that can be written value by value.
 pub(super) struct Column {
     array: ArrayRef,
-    write: Box<dyn Fn(&ArrayRef, usize, &mut BytesMut) + Send + Sync>,
+    write: Write,
     kind: Type,
 }
 
@@ -116,8 +119,6 @@ pub(super) fn put(out: &mut BytesMut, bytes: &[u8]) {
     out.put_i32(i32::try_from(bytes.len()).expect("Arrow's own offsets and PostgreSQL's limit of 1 GB are less"));
     out.put_slice(bytes);
 }
-
-type Write = Box<dyn Fn(&ArrayRef, usize, &mut BytesMut) + Send + Sync>;
 
 /// A writer of primitive values.
 fn native<T: ArrowPrimitiveType, const N: usize>(

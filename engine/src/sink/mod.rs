@@ -22,6 +22,8 @@ mod fit;
 mod hydrate;
 mod numeric;
 mod pipeline;
+mod relocate;
+mod session;
 mod statement;
 #[cfg(test)]
 mod tests;

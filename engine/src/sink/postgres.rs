@@ -10,40 +10,23 @@
 //! session number first ([`PostgresSink::recover`]): what its old connection still has under way fails too,
 //! so that what it then reads is what there is, and no transaction is done twice.
 
-use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Statement};
 use velib_operators::Time;
 
 use super::change::Change;
 use super::merge::Settled;
 use super::pipeline::Pipeline;
+use super::session::{COMMIT_LIMIT, Errors, HYDRATE_LIMIT, LOCK_LIMIT, Session, apply_errors, shortened, within};
 use super::statement::Kind;
 use super::table::{self, Table};
 use super::{Changes, SinkError, fit, hydrate};
 use crate::plan::Job;
 use crate::postgres::store::instant;
-use crate::postgres::{PostgresError, connect};
 
-/// The most rows of one statement.
-const STATEMENT_ROWS: usize = 10_000;
-/// About the most bytes of one statement.
-const STATEMENT_BYTES: usize = 4 << 20;
-/// The longest that one statement of a commit may take, and its transaction.
-pub const COMMIT_LIMIT: Duration = Duration::from_secs(60);
-/// The longest that a hydration may take.
-pub const HYDRATE_LIMIT: Duration = Duration::from_secs(3_600);
-/// The longest that a writer waits for a lock: readers of a table that is swapped hold it up, and new
-/// readers wait behind it.
-pub const LOCK_LIMIT: Duration = Duration::from_secs(5);
-/// The longest that a transaction may be left alone by its writer.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// The most bytes of a message in `velib.errors`: it is part of the key.
-const MESSAGE_BYTES: usize = 1_024;
 /// What `velib.advance` raises.
 const FENCED: &str = "VB001";
 
@@ -73,14 +56,6 @@ pub struct PostgresSink {
 pub(super) struct Claim {
     pub session: i64,
     pub upper: i64,
-}
-
-/// A connection and what is prepared on it.
-struct Session {
-    client: Client,
-    advance: Statement,
-    errors: [Statement; 2],
-    statements: HashMap<(usize, Kind), Statement>,
 }
 
 /// What of a transaction a statement was.
@@ -215,10 +190,7 @@ impl PostgresSink {
     }
 
     /// What the transaction does to each view, and to `velib.errors`.
-    fn prepare(
-        &self,
-        settled: &mut Settled,
-    ) -> Result<(BTreeMap<usize, Change>, Vec<(String, String, i64)>), SinkError> {
+    fn prepare(&self, settled: &mut Settled) -> Result<(BTreeMap<usize, Change>, Errors), SinkError> {
         let mut errors: BTreeMap<(usize, String), i64> = BTreeMap::new();
         for (view, message, diff) in settled.closed.errors.drain(..) {
             *errors.entry((view, shortened(&message))).or_default() += diff;
@@ -247,8 +219,10 @@ impl PostgresSink {
         changes: &BTreeMap<usize, Change>,
         errors: &[(String, String, i64)],
     ) -> Result<(u64, u64), SinkError> {
-        let steps: Vec<_> =
-            changes.iter().flat_map(|(view, change)| steps(*view, &self.tables[*view], change)).collect();
+        let steps: Vec<_> = changes
+            .iter()
+            .flat_map(|(view, change)| change.steps(&self.tables[*view]).map(move |(kind, rows)| (*view, kind, rows)))
+            .collect();
         for (view, kind, _) in &steps {
             session.statement(&self.tables[*view], *view, *kind).await?;
         }
@@ -267,11 +241,7 @@ impl PostgresSink {
             pipeline.text(Part::Begin, "BEGIN").await?;
             pipeline.send(Part::Fence, 0, Box::pin(fence)).await?;
             for (view, kind, rows) in steps {
-                let (table, change) = (&self.tables[view], &changes[&view]);
-                let parameters = match kind {
-                    Kind::Remove | Kind::Lessen => change.identifying(table, rows),
-                    Kind::Insert | Kind::Upsert => change.full(table, rows),
-                };
+                let parameters = changes[&view].parameters(&self.tables[view], kind, rows);
                 let statement = statements[&(view, kind)].clone();
                 pipeline.statement(Part::View(view, kind), statement, parameters).await?;
             }
@@ -342,89 +312,7 @@ fn unknown(changes: &Changes) -> SinkError {
     SinkError::Malformed { view: changes.view.to_string(), reason: "there is no view of that index".into() }
 }
 
-/// The statements for the changes of a view, with the rows of each.
-fn steps<'a>(view: usize, table: &Table, change: &'a Change) -> impl Iterator<Item = (usize, Kind, &'a [u32])> {
-    let most = change.rows_in(STATEMENT_BYTES).min(STATEMENT_ROWS);
-    let lessen: &[u32] = if table.multiplicity { &change.remove } else { &[] };
-    let lists = [
-        (Kind::Remove, &*change.remove),
-        (Kind::Lessen, lessen),
-        (Kind::Insert, &*change.insert),
-        (Kind::Upsert, &*change.upsert),
-    ];
-    lists.into_iter().flat_map(move |(kind, rows)| rows.chunks(most).map(move |rows| (view, kind, rows)))
-}
-
-/// Adds to the counts of `velib.errors`, or takes away the rows that count nothing any more.
-pub(super) async fn apply_errors(
-    client: &Client,
-    statement: &Statement,
-    job: &str,
-    errors: &[(String, String, i64)],
-) -> Result<u64, tokio_postgres::Error> {
-    let views: Vec<&str> = errors.iter().map(|e| e.0.as_str()).collect();
-    let messages: Vec<&str> = errors.iter().map(|e| e.1.as_str()).collect();
-    let counts: Vec<i64> = errors.iter().map(|e| e.2).collect();
-    client.execute(statement, &[&job, &views, &messages, &counts]).await
-}
-
-/// The statements of [`apply_errors`], in order. Both take the same parameters.
-pub(super) const ERRORS: [&str; 2] = [
-    "INSERT INTO velib.errors AS e (job, view, message, count)
-     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[])
-     ON CONFLICT (job, view, message) DO UPDATE SET count = e.count + excluded.count",
-    "DELETE FROM velib.errors e USING unnest($2::text[], $3::text[], $4::bigint[]) AS s(view, message, diff)
-     WHERE e.job = $1 AND e.view = s.view AND e.message = s.message AND e.count = 0",
-];
-
-fn shortened(message: &str) -> String {
-    let mut end = message.len().min(MESSAGE_BYTES);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    message[..end].replace('\0', "\u{fffd}")
-}
-
 /// Times and generations as `bigint`; the end of time is the greatest.
 pub(super) fn bigint(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// `work`, for at most `limit`.
-async fn within<T>(
-    limit: Duration,
-    what: &str,
-    work: impl Future<Output = Result<T, SinkError>>,
-) -> Result<T, SinkError> {
-    let timeout = || PostgresError::Timeout { what: what.into(), after: limit };
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(timeout().into()))
-}
-
-impl Session {
-    async fn open(url: &str, job: &str) -> Result<Session, PostgresError> {
-        let client = connect(url, &format!("velib sink {job}")).await?;
-        // Plans are made once, for arrays of unknown length: an index lookup for each of their rows is right
-        // at any size, whatever the table's size was when the plan was made.
-        let settings = format!(
-            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET lock_timeout = {}; \
-             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
-             SET client_min_messages = warning; SET bytea_output = hex",
-            COMMIT_LIMIT.as_millis(),
-            IDLE_LIMIT.as_millis(),
-            LOCK_LIMIT.as_millis()
-        );
-        client.batch_execute(&settings).await?;
-        let advance = client.prepare("SELECT velib.advance($1, $2, $3, $4, $5, $6)").await?;
-        let errors = [client.prepare(ERRORS[0]).await?, client.prepare(ERRORS[1]).await?];
-        Ok(Session { client, advance, errors, statements: HashMap::new() })
-    }
-
-    /// Prepares a statement, if it is not yet.
-    async fn statement(&mut self, table: &Table, view: usize, kind: Kind) -> Result<(), PostgresError> {
-        if !self.statements.contains_key(&(view, kind)) {
-            let statement = self.client.prepare(&kind.text(table)).await?;
-            self.statements.insert((view, kind), statement);
-        }
-        Ok(())
-    }
 }

@@ -103,10 +103,11 @@ mod tests {
             Field::new("count", DataType::Int64, false),
         ]);
         type Rows = &'static [(&'static str, i64)];
-        let steps: [(Rows, &[(i64, &str, i64)]); 5] = [
+        type Changes = &'static [(i64, &'static str, i64)];
+        let steps: [(Rows, Changes); 5] = [
             (&[("a", 1), ("b", 2), ("b", 2)], &[(1, "a", 1), (1, "b", 2), (1, "b", 2)]),
             (&[("b", 2), ("a", 1), ("b", 2)], &[]),
-            (&[("b", 2), ("a", 3)], &[(-1, "a", 1), (-1, "b", 2), (1, "a", 3)]),
+            (&[("b", 2), ("a", 3)], &[(-1, "b", 2), (-1, "a", 1), (1, "a", 3)]),
             (&[], &[(-1, "b", 2), (-1, "a", 3)]),
             (&[("b", 2)], &[(1, "b", 2)]),
         ];

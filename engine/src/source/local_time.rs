@@ -11,9 +11,30 @@ pub(super) fn moment(local: NaiveDateTime, zone: Tz) -> Option<i64> {
     let at = match zone.from_local_datetime(&local) {
         LocalResult::Single(at) => at,
         LocalResult::Ambiguous(first, _) => first,
-        LocalResult::None => zone.from_local_datetime(&local.checked_sub_signed(hour)?).earliest()? + hour,
+        LocalResult::None => {
+            let before = zone.from_local_datetime(&local.checked_sub_signed(hour)?).earliest()?;
+            before.checked_add_signed(hour)?
+        }
     };
     Some(at.timestamp_millis())
+}
+
+/// Milliseconds since 1970 of a written date and time: with an offset, or local to `zone` where one is
+/// given.
+pub(super) fn parse(text: &str, zone: Option<Tz>) -> Option<i64> {
+    let text = text.trim();
+    if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Some(at.timestamp_millis());
+    }
+    // ISO 8601 lets seconds be left out.
+    for format in ["%Y-%m-%dT%H:%M%:z", "%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M:%S%.f%z"] {
+        if let Ok(at) = chrono::DateTime::parse_from_str(text, format) {
+            return Some(at.timestamp_millis());
+        }
+    }
+    let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
+    let local = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
+    moment(local, zone?)
 }
 
 /// The moment that a file is named after: the last date with a time in its name, such as
@@ -63,6 +84,23 @@ fn skip(rest: &mut &[u8], separators: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_written_with_an_offset_or_in_a_zone() {
+        let paris = Some(Tz::Europe__Paris);
+        for (text, zone, ms) in [
+            ("2023-09-25T00:00", paris, Some(1_695_592_800_000)),
+            ("2023-09-25 00:00:00.5", paris, Some(1_695_592_800_500)),
+            ("2023-09-25T00:00", None, None),
+            ("2023-09-24T22:00Z", None, None),
+            ("2023-09-24T22:00:00Z", None, Some(1_695_592_800_000)),
+            ("2023-09-25T00:00+02:00", None, Some(1_695_592_800_000)),
+            ("2023-09-25T00:00:00+0200", paris, Some(1_695_592_800_000)),
+            ("soon", paris, None),
+        ] {
+            assert_eq!(parse(text, zone), ms, "{text}");
+        }
+    }
 
     #[test]
     fn files_are_named_after_moments() {

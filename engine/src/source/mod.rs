@@ -8,9 +8,13 @@
 //! panics nor ends the source; what is refused is reported with its reason.
 
 pub mod current;
+mod declared;
 pub mod feed;
 mod fetch;
+mod files;
 mod gbfs;
+mod geojson;
+mod http;
 mod local;
 mod local_time;
 mod poll;
@@ -188,4 +192,4 @@ mod columns {
 }
 
 /// Every kind of source.
-pub const CONNECTORS: &[&dyn Connector] = &[&gbfs::Gbfs];
+pub const CONNECTORS: &[&dyn Connector] = &[&gbfs::Gbfs, &http::Http, &files::Files, &geojson::Geojson];

@@ -33,9 +33,12 @@ impl<'a> Settings<'a> {
 
     /// The value of `name`, which must be given.
     pub(super) fn required(&self, name: &str) -> Result<&'a str, SourceError> {
-        self.text(name).ok_or_else(|| {
-            SourceError::Settings(format!("{} needs the setting '{name}': write {name} = '…'", self.kind))
-        })
+        self.text(name).ok_or_else(|| self.missing(name))
+    }
+
+    /// An error: the setting `name` is not given.
+    pub(super) fn missing(&self, name: &str) -> SourceError {
+        SourceError::Settings(format!("{} needs the setting '{name}': write {name} = '…'", self.kind))
     }
 
     /// An error about the setting `name`.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringBuilder};
+use arrow::array::{AsArray, StringBuilder};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::{

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::sql::sqlparser::ast::Query;
+use velib_operators::RowCodec;
 
 use super::error::{SqlError, did_you_mean};
 use super::functions::{check_deterministic, planning_state};
@@ -14,6 +16,7 @@ use super::lower::Lowering;
 use super::relations::{Leaf, Relations};
 use super::session::placed;
 use super::statement::{Explained, Kind, Statement, ViewOptions};
+use crate::plan::expire;
 use crate::plan::properties::{self, Collections, Properties};
 use crate::plan::{From, Input, Job, Node, Retain, View};
 use crate::source::Resolved;
@@ -63,7 +66,13 @@ struct Binder {
     inputs: Vec<Input>,
     views: Vec<View>,
     collections: Collections,
-    tables: BTreeMap<String, SchemaRef>,
+    tables: BTreeMap<String, Table>,
+}
+
+/// A `CREATE TABLE`.
+struct Table {
+    schema: SchemaRef,
+    key: Vec<usize>,
 }
 
 impl Binder {
@@ -113,13 +122,13 @@ impl Binder {
                     return Err(statement.error_at(option, message, Some("leave WITH (…) out".to_owned())));
                 }
                 let schema = self.relations.columns(columns.clone()).map_err(|e| statement.planning_error(&e))?;
-                for column in key {
-                    column_of(statement, &schema, name, column)?;
-                }
+                let key: Result<Vec<usize>, SqlError> =
+                    key.iter().map(|c| column_of(statement, &schema, name, c)).collect();
+                let key = key?;
                 let schema = Arc::new(schema);
-                let rows = arrow::array::RecordBatch::new_empty(schema.clone());
+                let rows = RecordBatch::new_empty(schema.clone());
                 self.relations.add_leaf(name, Leaf::Rows(rows), schema.clone());
-                self.tables.insert(name.clone(), schema);
+                self.tables.insert(name.clone(), Table { schema, key });
                 Ok(())
             }
             Kind::Insert { table, columns, query } => self.insert(statement, table, columns, query),
@@ -130,6 +139,8 @@ impl Binder {
                 self.views[index].indexes.push(found?);
                 Ok(())
             }
+            // A view that is no table has nowhere to keep a comment.
+            Kind::Comment { view, .. } if self.relations.is_view(view) => Ok(()),
             Kind::Comment { view, column, comment } => {
                 let index = self.view(statement, view)?;
                 match column {
@@ -182,7 +193,7 @@ impl Binder {
         };
         let retain = retain(statement, name, &schema, options)?;
         if let Some(retain) = retain {
-            properties::expire(&mut node, retain).map_err(|e| refused(statement, name, e))?;
+            expire::expire(&mut node, retain).map_err(|e| refused(statement, name, e))?;
         }
         properties::check_bounded(&node, &self.collections, retain.is_some())
             .map_err(|e| refused(statement, name, e))?;
@@ -211,10 +222,11 @@ impl Binder {
         columns: &[String],
         query: &Query,
     ) -> Result<(), SqlError> {
-        let Some(schema) = self.tables.get(table).cloned() else {
+        let Some(Table { schema, key }) = self.tables.get(table) else {
             let hint = did_you_mean(table, self.tables.keys().map(String::as_str));
             return Err(statement.error_at(table, format!("no table {table}"), hint));
         };
+        let (schema, key) = (schema.clone(), key.clone());
         let targets: Vec<usize> = match columns {
             [] => (0..schema.fields().len()).collect(),
             named => named.iter().map(|c| column_of(statement, &schema, table, c)).collect::<Result<_, _>>()?,
@@ -228,6 +240,9 @@ impl Binder {
         };
         let rows = concat_batches(&schema, [&before, &added])
             .map_err(|e| statement.error(format!("rows of table {table}: {e}"), None))?;
+        if !key.is_empty() && !is_unique(&rows, &key) {
+            return Err(statement.error(format!("two rows of table {table} have the same primary key"), None));
+        }
         self.relations.add_leaf(table, Leaf::Rows(rows), schema);
         Ok(())
     }
@@ -261,6 +276,12 @@ impl Binder {
         let inputs = inputs.into_iter().map(|(_, input)| input).collect();
         Job { name: name.to_owned(), inputs, views: self.views }
     }
+}
+
+fn is_unique(rows: &RecordBatch, key: &[usize]) -> bool {
+    let columns: Vec<ArrayRef> = key.iter().map(|c| rows.column(*c).clone()).collect();
+    let keys = RowCodec::new(columns.iter().map(|c| c.data_type())).and_then(|c| c.encode(&columns, rows.num_rows()));
+    keys.is_ok_and(|keys| keys.iter().collect::<BTreeSet<_>>().len() == keys.len())
 }
 
 fn visit_inputs(node: &Node, seen: &mut impl FnMut(usize)) {

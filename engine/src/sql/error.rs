@@ -122,16 +122,25 @@ pub(crate) fn explain(error: &DataFusionError) -> Refusal {
     let text = ["Error during planning: ", "This feature is not implemented: ", "Execution error: ", "SQL error: "]
         .iter()
         .fold(text.as_str(), |t, prefix| t.strip_prefix(prefix).unwrap_or(t));
-    let text = text.split(" No function matches").next().unwrap_or(text);
-    let text = text.split("\n").next().unwrap_or(text).trim_end_matches('.');
-    match text.split_once("Did you mean ") {
-        None => Refusal { message: lower_first(text), hint: None, word: None },
-        Some((message, name)) => Refusal {
-            message: lower_first(message.trim_end().trim_end_matches('.')),
-            hint: Some(format!("did you mean {}?", name.trim_end_matches('?').trim_matches('\''))),
-            word: message.split('\'').nth(1).map(str::to_owned),
-        },
+    let quoted = |text: &str, quote: char| text.split(quote).nth(1).map(str::to_owned);
+    if let Some((_, rest)) = text.split_once("While expanding wildcard, column ")
+        && let Some(column) = quoted(rest, '"')
+    {
+        let name = column.rsplit('.').next().unwrap_or(&column).to_owned();
+        let hint = Some(format!("group by {name} too, or take one value of each group, as in max({name})"));
+        return Refusal {
+            message: format!("column {name} is neither grouped by nor aggregated"),
+            hint,
+            word: Some(name),
+        };
     }
+    let (message, hint) = match text.split_once("Did you mean ") {
+        None => (text, None),
+        Some((message, name)) => (message, quoted(name, '\'').map(|name| format!("did you mean {name}?"))),
+    };
+    let message = message.split(" No function matches").next().unwrap_or(message);
+    let message = message.lines().next().unwrap_or(message).trim_end().trim_end_matches('.');
+    Refusal { message: lower_first(message), hint, word: quoted(message, '\'') }
 }
 
 fn explain_schema(error: &SchemaError) -> Refusal {

@@ -13,9 +13,10 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::analyzer::Analyzer;
-use datafusion::optimizer::{self as rules, OptimizerRule};
+use datafusion::optimizer::{self as rules, AnalyzerRule, OptimizerRule};
 
 use super::error::refuse;
+use super::intervals::ComparedIntervals;
 use super::temporal::{Elsewhere, TemporalFilters};
 
 /// The name of the function that reads the timeline's clock.
@@ -29,17 +30,26 @@ pub(crate) fn now_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()))
 }
 
-/// `now()`: the logical time of the timeline. It has no value while planning: [`TemporalFilters`] turns
-/// the predicates that it stands in into intervals, and anything else is refused.
+/// A function whose value is the logical time of the timeline. It has none while planning:
+/// [`TemporalFilters`] turns the predicates that it stands in into intervals, and anything else is refused.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Now {
-    signature: Signature,
+pub(crate) struct Moment {
+    name: &'static str,
     aliases: Vec<String>,
+    kind: DataType,
+    signature: Signature,
 }
 
-impl ScalarUDFImpl for Now {
+impl Moment {
+    pub(crate) fn function(name: &'static str, aliases: &[&str], kind: DataType) -> ScalarUDF {
+        let aliases = aliases.iter().map(|a| (*a).to_owned()).collect();
+        ScalarUDF::from(Moment { name, aliases, kind, signature: Signature::nullary(Volatility::Volatile) })
+    }
+}
+
+impl ScalarUDFImpl for Moment {
     fn name(&self) -> &str {
-        NOW
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -51,7 +61,7 @@ impl ScalarUDFImpl for Now {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(now_type())
+        Ok(self.kind.clone())
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -82,27 +92,31 @@ fn config() -> SessionConfig {
 
 /// What plans maintained views. `extra` functions stand beside DataFusion's.
 pub(crate) fn planning_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
-    let mut analyzer = Analyzer::new();
-    analyzer.rules.push(Arc::new(TemporalFilters { elsewhere: Elsewhere::Refused }));
-    state(extra).with_analyzer_rules(analyzer.rules).with_optimizer_rules(optimizer_rules()).build()
+    let rules = analyzer_rules(Elsewhere::Refused);
+    state(extra).with_analyzer_rules(rules).with_optimizer_rules(optimizer_rules()).build()
 }
 
 /// What answers one-off queries: all of DataFusion, and `now()` wherever it stands.
 pub(crate) fn session_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
-    let mut analyzer = Analyzer::new();
-    analyzer.rules.push(Arc::new(TemporalFilters { elsewhere: Elsewhere::Value }));
-    let mut state = state(extra).with_analyzer_rules(analyzer.rules).build();
+    let mut state = state(extra).with_analyzer_rules(analyzer_rules(Elsewhere::Value)).build();
     // Executed as it is written, a subquery with several rows is an error.
     state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = true;
     state
 }
 
+/// What gives a query the meaning that it has in SQL, and in both executions.
+fn analyzer_rules(elsewhere: Elsewhere) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.push(Arc::new(ComparedIntervals));
+    rules.push(Arc::new(TemporalFilters { elsewhere }));
+    rules
+}
+
 /// DataFusion with the engine's settings and functions.
 fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
-    let now =
-        Now { signature: Signature::nullary(Volatility::Volatile), aliases: vec!["current_timestamp".to_owned()] };
+    let now = Moment::function(NOW, &["current_timestamp"], now_type());
     let mut functions: HashMap<String, Arc<ScalarUDF>> = DEFAULT_FUNCTIONS.clone();
-    for function in extra.iter().cloned().chain([Arc::new(ScalarUDF::from(now))]) {
+    for function in extra.iter().cloned().chain([Arc::new(now)]) {
         for name in function.aliases() {
             functions.insert(name.clone(), function.clone());
         }

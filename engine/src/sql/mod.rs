@@ -7,15 +7,18 @@
 mod bind;
 mod error;
 mod functions;
+mod intervals;
 mod lower;
 mod parse;
 mod relations;
 mod session;
 mod statement;
+mod subqueries;
 mod temporal;
 mod tokens;
 
 pub use bind::{Binding, bind_job, bind_query};
+pub(crate) use error::did_you_mean;
 pub use error::{Place, SqlError};
 pub use parse::parse;
 pub use session::{Session, query};

@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{
 use std::ops::ControlFlow;
 
 use super::error::{did_you_mean, refuse};
+use super::subqueries::check_memberships;
 use crate::plan::From;
 
 /// What a scan of a plan reads.
@@ -81,6 +82,11 @@ impl Relations {
         self.tables.keys().map(String::as_str)
     }
 
+    /// Whether a name is that of a `CREATE VIEW`.
+    pub fn is_view(&self, name: &str) -> bool {
+        self.tables.get(name).is_some_and(|source| source.is::<ViewSource>())
+    }
+
     /// What a name reads, if it is no view.
     pub fn leaf(&self, name: &str) -> Option<Leaf> {
         Some(self.tables.get(name)?.downcast_ref::<LeafSource>()?.leaf.clone())
@@ -110,7 +116,9 @@ impl Relations {
         if let ControlFlow::Break(error) = VisitMut::visit(&mut query, &mut Spelling) {
             return Err(error);
         }
-        self.planner().sql_statement_to_plan(ast::Statement::Query(Box::new(query)))
+        let plan = self.planner().sql_statement_to_plan(ast::Statement::Query(Box::new(query)))?;
+        check_memberships(&plan)?;
+        Ok(plan)
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {

@@ -212,7 +212,11 @@ pub(super) fn placed(
                 .map_err(|e| statement.error(format!("column {}: {e}", field.name()), None)),
         }
     };
-    let columns = (0..schema.fields().len()).map(column).collect::<Result<_, _>>()?;
+    let columns: Vec<ArrayRef> = (0..schema.fields().len()).map(column).collect::<Result<_, _>>()?;
+    let null = schema.fields().iter().zip(&columns).find(|(f, c)| !f.is_nullable() && c.null_count() > 0);
+    if let Some((field, _)) = null {
+        return Err(statement.error(format!("column {} of a row is null, which it may not be", field.name()), None));
+    }
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| wrong(&e))
 }
 

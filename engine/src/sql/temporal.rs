@@ -2,32 +2,32 @@
 //!
 //! A predicate that compares linear forms of `now()` (`e > now() - INTERVAL '1 hour'`,
 //! `now() - e <= INTERVAL '5 min'`) is solved for `now()` and becomes `clock < until` or `clock >= from`,
-//! with bounds in whole milliseconds, as the timeline counts. `clock` is a placeholder, free to move
-//! through the plan with its predicate. Such a predicate is the same in both executions: a maintained
+//! with bounds in whole milliseconds, as the timeline counts. `clock` is a function of which the optimiser
+//! knows only that it has no fixed value, so that it moves through the plan with its predicate. Such a predicate is the same in both executions: a maintained
 //! view turns it into [`crate::plan::Temporal`], a one-off query puts the logical time in its place.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Between, BinaryExpr, Cast, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, lit,
+    Between, BinaryExpr, Cast, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, ScalarUDF, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::error::refuse;
-use super::functions::{NOW, misplaced_now, now_type};
+use super::functions::{Moment, NOW, misplaced_now, now_type};
+use super::intervals::NANOS_PER_DAY;
 
-/// What stands for the logical time.
+/// What stands for the logical time, in milliseconds. No text can name it.
 const CLOCK: &str = "$now";
 
 const NANOS_PER_MILLI: i128 = 1_000_000;
-const NANOS_PER_DAY: i128 = 86_400_000 * NANOS_PER_MILLI;
 
 /// An end of the time in which a row is there. Of type [`bound_type`].
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +75,7 @@ pub(crate) fn at_time(expr: Expr, now_ms: i64) -> Result<Transformed<Expr>> {
 }
 
 fn is_clock(expr: &Expr) -> bool {
-    matches!(expr, Expr::Placeholder(p) if p.id == CLOCK)
+    matches!(expr, Expr::ScalarFunction(f) if f.func.name() == CLOCK)
 }
 
 fn is_now(expr: &Expr) -> bool {
@@ -155,7 +155,7 @@ impl TemporalFilters {
                     false => Ok(Transformed::no(e)),
                 })?;
                 // An output of a projection keeps the name that is known above.
-                replaced.map_data(|e| Ok(e.alias_if_changed(name)?))
+                replaced.map_data(|e| e.alias_if_changed(name))
             }
         }
     }
@@ -228,8 +228,9 @@ fn compare(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Result
 }
 
 fn clock() -> Expr {
-    let field = Arc::new(Field::new(CLOCK, bound_type(), false));
-    Expr::Placeholder(Placeholder::new_with_field(CLOCK.to_owned(), Some(field)))
+    static CLOCK_FUNCTION: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(Moment::function(CLOCK, &[], bound_type())));
+    Expr::ScalarFunction(ScalarFunction::new_udf(CLOCK_FUNCTION.clone(), vec![]))
 }
 
 fn linear(expr: &Expr, schema: &DFSchema) -> Result<Linear> {

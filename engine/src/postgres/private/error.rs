@@ -47,6 +47,12 @@ pub enum PostgresError {
         /// Which.
         port: u16,
     },
+    /// Something accepts connections and does not answer.
+    #[error("port {port} of 127.0.0.1 does not answer as a PostgreSQL server: try again, or free the port")]
+    Silent {
+        /// Which.
+        port: u16,
+    },
     /// The server ended or never let us in.
     #[error("the private PostgreSQL server did not start: {reason}; the end of its log:\n{log}")]
     NotStarted {
@@ -77,6 +83,6 @@ impl PostgresError {
 
     /// Trying again later may help.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::InUse { .. } | Self::PortTaken { .. } | Self::Statement(_))
+        matches!(self, Self::InUse { .. } | Self::PortTaken { .. } | Self::Silent { .. } | Self::Statement(_))
     }
 }

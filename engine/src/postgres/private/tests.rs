@@ -116,6 +116,18 @@ async fn kept_data_is_there_the_next_time() {
 }
 
 #[tokio::test]
+async fn says_who_took_its_port_and_comes_back_later() {
+    let Some(mut server) = started(None, Durability::ThrowAway).await else { return };
+    server.stop().await.unwrap();
+    let intruder = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    let error = server.restart().await.unwrap_err();
+    assert!(matches!(error, PostgresError::PortTaken { port } if port == server.port()), "{error}");
+    drop(intruder);
+    server.restart().await.unwrap();
+    assert_eq!(ask(&server, "SELECT current_user::text").await.unwrap(), "velib");
+}
+
+#[tokio::test]
 async fn refuses_a_folder_of_something_else() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("thesis.txt"), "").unwrap();

@@ -124,7 +124,7 @@ pub(super) fn status(
             }
         }
         ids.append_value(id);
-        reported.append_option(says.last_reported.instant(now).map(|ms| ms * 1_000));
+        reported.append_option(says.last_reported.instant(now).map(|ms| ms.saturating_mul(1_000)));
         used += 1;
     }
     if let (0, Some(first)) = (used, unusable) {

@@ -20,7 +20,7 @@ pub(super) struct Document<'a> {
     pub(super) last_updated: Scalar<'a>,
     /// `data.stations`, or the bare array.
     pub(super) stations: Option<Vec<Station<'a>>>,
-    /// `data.feeds`, or that of the first language which lists any.
+    /// `data.feeds`, or those of all languages.
     pub(super) feeds: Vec<Feed<'a>>,
     /// `data.vehicle_types`.
     pub(super) vehicle_types: Option<Vec<VehicleType<'a>>>,
@@ -126,13 +126,12 @@ impl<'de> Deserialize<'de> for Data<'de> {
                     match &*key.0 {
                         "stations" => data.stations = object.next_value::<List<_>>()?.0,
                         "vehicle_types" => data.vehicle_types = object.next_value::<List<_>>()?.0,
-                        "feeds" => data.feeds = object.next_value::<List<_>>()?.0.unwrap_or_default(),
+                        "feeds" => data.feeds.extend(object.next_value::<List<_>>()?.0.unwrap_or_default()),
                         // Before 3.0, the feeds are listed by language.
-                        _ if data.feeds.is_empty() => {
+                        _ => {
                             let language = object.next_value::<Language<'de>>()?;
-                            data.feeds = language.feeds.0.unwrap_or_default();
+                            data.feeds.extend(language.feeds.0.unwrap_or_default());
                         }
-                        _ => drop(object.next_value::<IgnoredAny>()?),
                     }
                 }
                 Ok(data)

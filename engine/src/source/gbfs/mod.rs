@@ -31,6 +31,8 @@ use super::{Connector, Context, Event, Options, Resolved, Source, SourceError, l
 const POLL: Duration = Duration::from_secs(60);
 const HOLD_BACK: f64 = 0.5;
 const TIME_ZONE: Tz = Tz::Europe__Paris;
+/// Times real time: slower or faster than this means nothing.
+const SPEEDS: std::ops::RangeInclusive<f64> = 0.001..=1e9;
 
 /// `CREATE SOURCE … FROM GBFS (url = '…')`.
 pub struct Gbfs;
@@ -73,7 +75,7 @@ impl Connector for Gbfs {
         let hold_back = settings.share("hold_back", HOLD_BACK)?;
         let zone = settings.time_zone("time_zone")?.unwrap_or(TIME_ZONE);
         let speed = settings.text("speed").map(|speed| {
-            let times = speed.parse().ok().filter(|times: &f64| times.is_finite() && *times > 0.0);
+            let times = speed.parse().ok().filter(|times| SPEEDS.contains(times));
             times.ok_or_else(|| settings.wrong("speed", "write how many times real time, such as '3600'"))
         });
         let speed = speed.transpose()?;

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) async fn play(feed: Arc<RecordedFeed>, context: Context, out: mpsc::S
     let (decoded, mut events) = mpsc::channel(AHEAD);
     let speed = feed.speed;
     // The thread ends by itself when the channel is closed.
-    tokio::task::spawn_blocking(move || read_all(&feed, &context.folder, &decoded));
+    tokio::task::spawn_blocking(move || read_all(&feed, &context, &decoded));
     let mut began: Option<(Instant, Time)> = None;
     while let Some(event) = events.recv().await {
         if let (Event::Snapshot(snapshot), Some(speed)) = (&event, speed) {
@@ -47,9 +47,9 @@ pub(super) async fn play(feed: Arc<RecordedFeed>, context: Context, out: mpsc::S
 /// Nobody listens any more.
 struct Gone;
 
-fn read_all(feed: &RecordedFeed, folder: &Path, out: &mpsc::Sender<Event>) {
-    let mut playback = Playback::new(feed);
-    let mut files = match local::files(folder, &feed.path) {
+fn read_all(feed: &RecordedFeed, context: &Context, out: &mpsc::Sender<Event>) {
+    let mut playback = Playback::new(feed, (context.wall_clock_ms)());
+    let mut files = match local::files(&context.folder, &feed.path) {
         Ok(files) => files,
         Err(error) => {
             let _ = out.blocking_send(playback.refuse(&feed.path, &error.to_string(), ""));
@@ -68,7 +68,7 @@ fn read_all(feed: &RecordedFeed, folder: &Path, out: &mpsc::Sender<Event>) {
     }
 }
 
-fn read_file(path: &PathBuf, limit: usize, playback: &mut Playback, out: &mpsc::Sender<Event>) -> Result<(), Gone> {
+fn read_file(path: &Path, limit: usize, playback: &mut Playback, out: &mpsc::Sender<Event>) -> Result<(), Gone> {
     let name = local::name(path);
     let mut each = |name: &str, bytes: Result<Vec<u8>, String>| -> Result<(), Gone> {
         let events = match bytes {
@@ -127,6 +127,8 @@ fn read_archive(
 /// From documents to events. The last snapshot is kept back until it is known to be whole.
 struct Playback {
     zone: chrono_tz::Tz,
+    /// Now: no document is from much later.
+    wall: i64,
     status: (Guard, Standing),
     stations: (Guard, Standing),
     types: decode::VehicleTypes,
@@ -144,10 +146,11 @@ struct Pending {
 }
 
 impl Playback {
-    fn new(feed: &RecordedFeed) -> Self {
+    fn new(feed: &RecordedFeed, wall: Time) -> Self {
+        let wall = i64::try_from(wall).unwrap_or(i64::MAX);
         let part = || (Guard::new(feed.hold_back), Standing::default());
         let types = decode::VehicleTypes::default();
-        Playback { zone: feed.zone, status: part(), stations: part(), types, document: 0, last: 0, pending: None }
+        Playback { zone: feed.zone, wall, status: part(), stations: part(), types, document: 0, last: 0, pending: None }
     }
 
     /// A document that is refused.
@@ -174,7 +177,7 @@ impl Playback {
             // A discovery document, recorded with the feeds that it lists.
             return Ok(vec![]);
         }
-        let own = || document.last_updated.instant(i64::MAX).and_then(|ms| Time::try_from(ms).ok());
+        let own = || document.last_updated.instant(self.wall).and_then(|ms| Time::try_from(ms).ok());
         let time = local_time::in_name(name, self.zone).or_else(own);
         let time = time.ok_or("it has no time: neither is its file named after one, nor has it a last_updated")?;
         if time < self.document {

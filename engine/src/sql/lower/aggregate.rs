@@ -13,7 +13,7 @@ use datafusion::physical_expr::expressions::{self, Column, IsNotNullExpr};
 use velib_operators::Expr;
 use velib_operators::accumulate::{Accumulation, Function, Regression};
 
-use super::map::map;
+use super::map::{map, through_projection};
 use super::{Lowering, bare};
 use crate::plan::{Accumulate, Aggregate, AggregateCall, Join, JoinKind, Node};
 use crate::sql::error::refuse;
@@ -100,7 +100,7 @@ impl Lowering<'_> {
             if arguments.len() > 1 {
                 return Ok(None);
             }
-            arguments.retain(|a| !a.downcast_ref::<expressions::Literal>().is_some_and(|l| !l.value().is_null()));
+            arguments.retain(|a| a.downcast_ref::<expressions::Literal>().is_none_or(|l| l.value().is_null()));
         }
         if matches!(function, Function::Sum | Function::Avg) && !is_number(&params.args[0], columns)? {
             return Ok(None);
@@ -179,8 +179,13 @@ fn function_of(name: &str, order: &[&SortExpr], append_only: bool) -> Option<Fun
 
 /// One grouping for the plain aggregates and one for each argument whose distinct values count, side by
 /// side by group.
-fn accumulate(input: Node, group: Vec<Expr>, planned: Vec<Planned>, schema: SchemaRef) -> Result<Node> {
+fn accumulate(input: Node, mut group: Vec<Expr>, mut planned: Vec<Planned>, schema: SchemaRef) -> Result<Node> {
     let width = group.len();
+    let mut reading: Vec<&mut Expr> = group.iter_mut().collect();
+    for call in planned.iter_mut().map(|p| &mut p.accumulation) {
+        reading.extend(call.arguments.iter_mut().chain(&mut call.filter));
+    }
+    let input = through_projection(input, reading)?;
     // Each branch: whether it is distinct, and the places of its aggregates in the output.
     let mut branches: Vec<(Option<usize>, Vec<usize>)> = vec![];
     for (at, plan) in planned.iter().enumerate() {

@@ -6,9 +6,9 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, DistinctOn, Expr, Filter, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, DistinctOn, Expr, Filter, LogicalPlan, LogicalPlanBuilder};
 
-use super::map::{columns, map};
+use super::map::{columns, map, renamed};
 use super::{Lowering, bare};
 use crate::plan::{Accumulate, Node, TopK};
 use crate::sql::error::refuse;
@@ -18,6 +18,9 @@ impl Lowering<'_> {
     pub(super) fn distinct(&self, input: &LogicalPlan) -> Result<Node> {
         let schema = bare(input.schema());
         let input = self.node(input)?;
+        if !self.properties(&input).keys.is_empty() {
+            return Ok(renamed(input, schema));
+        }
         let group = columns(&input.schema());
         let (aggregates, global, expiry) = (vec![], false, None);
         Ok(Node::Accumulate(Box::new(Accumulate { input, group, aggregates, global, expiry, schema })))
@@ -25,7 +28,6 @@ impl Lowering<'_> {
 
     /// `DISTINCT ON (…)`: the first row of each partition.
     pub(super) fn distinct_on(&self, on: &DistinctOn) -> Result<Node> {
-        let schema = on.input.schema();
         let order = on.sort_expr.as_deref().unwrap_or_default();
         let rest: Vec<_> = order.iter().filter(|o| !on.on_expr.contains(&o.expr)).cloned().collect();
         if rest.is_empty() {
@@ -35,9 +37,14 @@ impl Lowering<'_> {
                 "distinct",
             ));
         }
+        let read = on.on_expr.iter().chain(&on.select_expr).chain(rest.iter().map(|o| &o.expr));
+        let read: Vec<&Column> = read.flat_map(Expr::column_refs).collect();
+        let columns = on.input.schema().columns().into_iter().filter(|c| read.contains(&c)).map(Expr::Column);
+        let input = LogicalPlanBuilder::from(on.input.clone()).project(columns.collect::<Vec<_>>())?.build()?;
+        let schema = input.schema();
         let partition = self.exprs(&on.on_expr, schema)?;
         let order = self.order(&rest, schema)?;
-        let input = self.node(&on.input)?;
+        let input = self.node(&input)?;
         let top = Node::TopK(Box::new(TopK { input, partition, order, offset: 0, limit: Some(1) }));
         let outputs = self.exprs(&on.select_expr, schema)?;
         map(top, vec![], Some(outputs), bare(&on.schema))

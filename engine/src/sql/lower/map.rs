@@ -5,12 +5,13 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Filter, Projection};
-use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use std::sync::Arc;
 use velib_operators::Expr;
 
 use super::{Lowering, bare};
-use crate::plan::properties::{column, expire_below};
+use crate::plan::expire::expire_below;
+use crate::plan::properties::column;
 use crate::plan::{Map, Node, Temporal, Window};
 use crate::sql::temporal::{Bound, as_bound};
 
@@ -32,7 +33,7 @@ impl Lowering<'_> {
                 None => predicates.push(self.expr(conjunct, schema)?),
             }
         }
-        let input = self.first_rows(&filter.input, self.node(&filter.input)?, &mut predicates)?;
+        let input = super::window::first_rows(self.node(&filter.input)?, &mut predicates)?;
         let columns = input.schema();
         let mut node = map(input, predicates, None, columns)?;
         let (mut from, mut until) = (from.into_iter(), until.into_iter());
@@ -130,15 +131,40 @@ fn over_map(mut inner: Map, predicates: Vec<Expr>, outputs: Option<Vec<Expr>>, s
         None => computed,
         Some(outputs) => outputs.into_iter().map(|o| substitute(o, &computed)).collect::<Result<_>>()?,
     };
-    Ok(Node::Map(Box::new(Map { outputs: Some(outputs), schema, ..inner })))
+    map(inner.input, inner.predicates, Some(outputs), schema)
 }
 
 /// Whether no computed column that `expr` reads would be computed twice.
 fn reads_cheaply<'a>(expr: &Expr, computed: &[Expr], readers: impl Iterator<Item = &'a Expr> + Clone) -> bool {
     reads(expr).into_iter().all(|at| {
-        let free = computed[at].is::<Column>() || computed[at].is::<Literal>();
+        let free = is_free(&computed[at]);
         free || readers.clone().flat_map(reads).filter(|r| *r == at).count() <= 1
     })
+}
+
+/// Computing it anew costs less than to keep it in a column.
+fn is_free(expr: &Expr) -> bool {
+    let inner = expr.downcast_ref::<CastExpr>().map_or(expr, |cast| cast.expr());
+    inner.is::<Column>() || inner.is::<Literal>()
+}
+
+/// What reads `input` by expressions reads what is below its projection, where that costs nothing.
+pub(super) fn through_projection(input: Node, mut exprs: Vec<&mut Expr>) -> Result<Node> {
+    let Node::Map(mut map) = input else { return Ok(input) };
+    let Some(computed) = &map.outputs else { return Ok(Node::Map(map)) };
+    let readers: Vec<Expr> = exprs.iter().map(|e| (**e).clone()).collect();
+    if !readers.iter().all(|e| reads_cheaply(e, computed, readers.iter())) {
+        return Ok(Node::Map(map));
+    }
+    for expr in &mut exprs {
+        **expr = substitute((**expr).clone(), computed)?;
+    }
+    if map.predicates.is_empty() {
+        return Ok(map.input);
+    }
+    map.outputs = None;
+    map.schema = map.input.schema();
+    Ok(Node::Map(map))
 }
 
 /// The columns that an expression reads, each as often as it does.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
@@ -25,6 +25,7 @@ use datafusion::physical_expr::create_physical_expr;
 use super::error::refuse;
 use super::functions::misplaced_now;
 use super::relations::{Leaf, LeafSource};
+use super::subqueries::check_single_rows;
 use super::temporal::mentions_clock;
 use crate::plan::properties::{self, Collections, Properties};
 use crate::plan::{self, From, Get, Input, Node, View};
@@ -48,7 +49,7 @@ impl<'a> Lowering<'a> {
     /// What it uses that cannot be maintained.
     pub fn view(&self, plan: LogicalPlan) -> Result<Node> {
         check_names(&plan)?;
-        check_scalar_subqueries(&plan)?;
+        check_single_rows(&plan)?;
         let schema = bare(plan.schema());
         let optimised = distinct::hoist_clock(self.state.optimize(&plan)?)?;
         let node = self.node(&optimised)?;
@@ -213,40 +214,6 @@ fn check_names(plan: &LogicalPlan) -> Result<()> {
         Some((_, name)) => {
             Err(refuse(format!("two columns are named {name}"), "give one of them another name with AS", name))
         }
-    }
-}
-
-/// A scalar subquery becomes a join, which would not notice that it has two rows.
-fn check_scalar_subqueries(plan: &LogicalPlan) -> Result<()> {
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|e| match e {
-                Expr::ScalarSubquery(q) if q.outer_ref_columns.is_empty() && q.subquery.max_rows() != Some(1) => {
-                    let one = matches!(q.subquery.max_rows(), Some(0)) || is_single(&q.subquery);
-                    match one {
-                        true => Ok(TreeNodeRecursion::Continue),
-                        false => Err(refuse(
-                            "a subquery that stands for a value may have several rows",
-                            "make it one row, as in (SELECT max(x) FROM …), or join it",
-                            "",
-                        )),
-                    }
-                }
-                _ => Ok(TreeNodeRecursion::Continue),
-            })
-        })
-    })?;
-    Ok(())
-}
-
-fn is_single(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
-        LogicalPlan::Projection(p) => is_single(&p.input),
-        LogicalPlan::SubqueryAlias(a) => is_single(&a.input),
-        LogicalPlan::Filter(f) => is_single(&f.input),
-        LogicalPlan::Sort(s) => is_single(&s.input),
-        _ => false,
     }
 }
 

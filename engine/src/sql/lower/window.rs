@@ -7,15 +7,17 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{self, Expr as LogicalExpr, LogicalPlan, Operator};
+use datafusion::logical_expr::{self, Expr as LogicalExpr, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
+use datafusion::physical_expr::window::StandardWindowExpr;
+use datafusion::physical_plan::windows::WindowUDFExpr;
 use datafusion::physical_planner::create_window_expr;
 use velib_operators::Expr;
 
 use super::map::{columns, map};
 use super::{Lowering, bare};
 use crate::plan::properties::column;
-use crate::plan::{Node, Previous, TopK, Window};
+use crate::plan::{Map, Node, Previous, TopK, Window};
 use crate::sql::error::refuse;
 use crate::sql::functions::misplaced_now;
 use crate::sql::temporal::mentions_clock;
@@ -80,32 +82,52 @@ impl Lowering<'_> {
         let functions = exprs.iter().map(function).collect::<Result<_>>()?;
         Ok(Node::Window(Box::new(Window { input, partition, order, functions, schema })))
     }
+}
 
-    /// `row_number() <= k` over a window is its first `k` rows. Takes the predicate that says so.
-    pub(super) fn first_rows(&self, plan: &LogicalPlan, input: Node, predicates: &mut Vec<Expr>) -> Result<Node> {
-        let window = match (plan, input) {
-            (LogicalPlan::SubqueryAlias(alias), input) => return self.first_rows(&alias.input, input, predicates),
-            (LogicalPlan::Window(logical), Node::Window(window)) if numbers_rows(logical) => *window,
-            (_, input) => return Ok(input),
-        };
-        let number = window.schema.fields().len() - 1;
-        let Some((at, (offset, limit))) =
-            predicates.iter().enumerate().find_map(|(i, p)| Some((i, numbered(p, number)?)))
-        else {
-            return Ok(Node::Window(Box::new(window)));
-        };
-        predicates.remove(at);
-        let Window { input, partition, order, functions, schema } = window;
-        let top = TopK { input, partition: partition.clone(), order: order.clone(), offset, limit: Some(limit) };
-        let input = Node::TopK(Box::new(top));
-        if limit == 1 {
-            let mut outputs = columns(&input.schema());
-            outputs.push(Arc::new(Literal::new(ScalarValue::UInt64(Some(offset as u64 + 1)))));
-            return map(input, vec![], Some(outputs), schema);
+/// `row_number() <= k` over a window is its first `k` rows: takes the predicate that says so.
+pub(super) fn first_rows(input: Node, predicates: &mut Vec<Expr>) -> Result<Node> {
+    let window = match input {
+        Node::Window(window) if numbers_rows(&window) => *window,
+        // Columns in another order, or fewer of them.
+        Node::Map(map) if map.predicates.is_empty() && matches!(map.input, Node::Window(_)) => {
+            let Map { input, outputs: Some(outputs), schema, .. } = *map else {
+                return Ok(Node::Map(map));
+            };
+            let through = |p: &Expr| super::map::substitute(p.clone(), &outputs);
+            let mut below = predicates.iter().map(through).collect::<Result<Vec<_>>>()?;
+            let all = below.len();
+            let input = first_rows(input, &mut below)?;
+            if below.len() < all {
+                predicates.clear();
+                return map_over(input, below, outputs, schema);
+            }
+            return Ok(Node::Map(Box::new(Map { input, predicates: vec![], outputs: Some(outputs), schema })));
         }
-        // The numbers of the first rows are the same without the others.
-        Ok(Node::Window(Box::new(Window { input, partition, order, functions, schema })))
+        input => return Ok(input),
+    };
+    let number = window.schema.fields().len() - 1;
+    let Some((at, (offset, limit))) = predicates.iter().enumerate().find_map(|(i, p)| Some((i, numbered(p, number)?)))
+    else {
+        return Ok(Node::Window(Box::new(window)));
+    };
+    // The others choose among the first rows.
+    predicates.remove(at);
+    let Window { input, partition, order, functions, schema } = window;
+    let top = TopK { input, partition: partition.clone(), order: order.clone(), offset, limit: Some(limit) };
+    let input = Node::TopK(Box::new(top));
+    if limit == 1 {
+        let mut outputs = columns(&input.schema());
+        outputs.push(Arc::new(Literal::new(ScalarValue::UInt64(Some(offset as u64 + 1)))));
+        return map(input, vec![], Some(outputs), schema);
     }
+    // The numbers of the first rows are the same without the others.
+    Ok(Node::Window(Box::new(Window { input, partition, order, functions, schema })))
+}
+
+fn map_over(input: Node, predicates: Vec<Expr>, outputs: Vec<Expr>, schema: SchemaRef) -> Result<Node> {
+    let columns = input.schema();
+    let filtered = map(input, predicates, None, columns)?;
+    map(filtered, vec![], Some(outputs), schema)
 }
 
 fn call_of(expr: &LogicalExpr) -> Result<&WindowFunction> {
@@ -147,8 +169,11 @@ fn lag_argument(expr: &LogicalExpr) -> Option<&LogicalExpr> {
     }
 }
 
-fn numbers_rows(window: &logical_expr::Window) -> bool {
-    matches!(window.window_expr.as_slice(), [only] if call_of(only).is_ok_and(|c| c.fun.name() == "row_number"))
+fn numbers_rows(window: &Window) -> bool {
+    let [only] = window.functions.as_slice() else { return false };
+    let standard = only.as_any().downcast_ref::<StandardWindowExpr>();
+    let function = standard.and_then(|s| s.get_standard_func_expr().as_any().downcast_ref::<WindowUDFExpr>());
+    function.is_some_and(|f| f.fun().name() == "row_number")
 }
 
 /// The offset and limit of a predicate on the row's number.

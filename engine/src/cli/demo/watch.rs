@@ -1,0 +1,287 @@
+//! What arrives in the tables: which snapshot, how long it took, what it changed.
+//!
+//! The truth is `velib.frontier`: a row a job, moved in the transaction that moves the job's tables. A
+//! snapshot has arrived when all jobs are as of it, or of a later one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_postgres::Client as Postgres;
+
+use super::show::{Line, Summary};
+use crate::client::Client;
+use crate::postgres::job::Status;
+use crate::postgres::{PostgresError, connect};
+
+/// A snapshot is told after this, though a job has not arrived at it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Snapshots that some jobs have not arrived at; the oldest are told when there are more.
+const PENDING: usize = 32;
+/// How many lines a second a recording may make.
+const RECORDED_PAUSE: Duration = Duration::from_millis(500);
+/// As many latencies are kept, for the percentiles: a week of polls every second.
+const LATENCIES: usize = 604_800;
+
+/// What time it is in the city.
+pub enum Clock {
+    /// Simulated.
+    Live {
+        /// When it began, by our clock.
+        began: DateTime<Utc>,
+        /// The city's time then.
+        start: DateTime<Utc>,
+        /// Its seconds in one of ours.
+        speed: f64,
+    },
+    /// The snapshot's.
+    Recorded,
+}
+
+/// Looks at the tables from the outside.
+pub struct Watch {
+    url: String,
+    database: Option<Postgres>,
+    api: Client,
+    jobs: Vec<String>,
+    clock: Clock,
+    began: Instant,
+    /// The snapshot that each job is as of.
+    as_of: BTreeMap<String, DateTime<Utc>>,
+    /// Snapshots that some job is as of and not all have arrived at.
+    pending: BTreeMap<DateTime<Utc>, Pending>,
+    alarms: BTreeMap<(String, String), String>,
+    counts: Counts,
+    told: Instant,
+    over: bool,
+    latencies: Vec<u64>,
+    snapshots: u64,
+    rows: u64,
+}
+
+struct Pending {
+    since: Instant,
+    committed: DateTime<Utc>,
+    jobs: BTreeSet<String>,
+}
+
+/// What the cluster counts since its generation began, by job.
+#[derive(Default)]
+struct Counts {
+    rows: BTreeMap<String, u64>,
+    snapshots: BTreeMap<String, u64>,
+}
+
+impl Watch {
+    /// What is in the tables now is the beginning, not news.
+    pub async fn start(url: &str, api: Client, jobs: Vec<String>, clock: Clock) -> Result<Self> {
+        let mut watch = Watch {
+            url: url.to_string(),
+            database: None,
+            api,
+            jobs,
+            clock,
+            began: Instant::now(),
+            as_of: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            counts: Counts::default(),
+            told: Instant::now(),
+            over: false,
+            latencies: vec![],
+            snapshots: 0,
+            rows: 0,
+        };
+        if matches!(watch.clock, Clock::Live { .. }) {
+            for (job, as_of, _) in watch.frontiers().await? {
+                watch.as_of.insert(job, as_of);
+            }
+            watch.alarms = watch.alarms_now().await?;
+            watch.changed().await;
+        }
+        Ok(watch)
+    }
+
+    /// How long it has looked.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The recording has ended and all of it is in the tables.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What has arrived since the last look.
+    pub async fn look(&mut self) -> Result<Vec<Line>> {
+        let outcome = match self.clock {
+            Clock::Live { .. } => self.look_live().await,
+            Clock::Recorded => self.look_recorded().await,
+        };
+        if outcome.is_err() {
+            // The connection may be the reason.
+            self.database = None;
+        }
+        outcome
+    }
+
+    async fn look_live(&mut self) -> Result<Vec<Line>> {
+        for (job, as_of, committed) in self.frontiers().await? {
+            if self.as_of.insert(job.clone(), as_of).is_some_and(|before| before >= as_of) {
+                continue;
+            }
+            let pending = self.pending.entry(as_of).or_insert_with(|| Pending {
+                since: Instant::now(),
+                committed,
+                jobs: BTreeSet::new(),
+            });
+            pending.committed = pending.committed.max(committed);
+            pending.jobs.insert(job);
+        }
+        let mut lines = vec![];
+        while let Some(first) = self.pending.first_entry() {
+            let snapshot = *first.key();
+            let all = self.jobs.iter().all(|job| self.as_of.get(job).is_some_and(|as_of| *as_of >= snapshot));
+            let waited = first.get().since.elapsed() > PATIENCE;
+            if !all && !waited && self.pending.len() <= PENDING {
+                break;
+            }
+            let Some((_, pending)) = self.pending.pop_first() else { break };
+            lines.push(self.line(snapshot, pending.committed).await?);
+        }
+        Ok(lines)
+    }
+
+    async fn line(&mut self, snapshot: DateTime<Utc>, committed: DateTime<Utc>) -> Result<Line> {
+        let ms = (committed - snapshot).num_milliseconds().max(0) as u64;
+        if self.latencies.len() < LATENCIES {
+            self.latencies.push(ms);
+        }
+        let (rows, _) = self.changed().await;
+        self.snapshots += 1;
+        self.rows += rows;
+        self.with_alarms(Line {
+            committed,
+            city: self.city_time(snapshot),
+            ms: Some(ms),
+            snapshots: 1,
+            rows,
+            ..Line::default()
+        })
+        .await
+    }
+
+    /// A recording goes by faster than anybody can read: a line is what has come since the one before.
+    async fn look_recorded(&mut self) -> Result<Vec<Line>> {
+        if self.told.elapsed() < RECORDED_PAUSE {
+            return Ok(vec![]);
+        }
+        self.told = Instant::now();
+        let over = self.api.jobs().await.is_ok_and(|jobs| {
+            jobs.iter().filter(|job| self.jobs.contains(&job.name)).all(|job| job.status == Status::Finished)
+        });
+        let frontiers = self.frontiers().await?;
+        let (rows, snapshots) = self.changed().await;
+        self.over = over;
+        let Some((_, as_of, committed)) = frontiers.into_iter().min_by_key(|(_, as_of, _)| *as_of) else {
+            return Ok(vec![]);
+        };
+        if rows == 0 && snapshots == 0 {
+            return Ok(vec![]);
+        }
+        self.snapshots += snapshots;
+        self.rows += rows;
+        let line = Line { committed, city: self.city_time(as_of), ms: None, snapshots, rows, ..Line::default() };
+        Ok(vec![self.with_alarms(line).await?])
+    }
+
+    async fn with_alarms(&mut self, mut line: Line) -> Result<Line> {
+        let now = self.alarms_now().await?;
+        let began = now.iter().filter(|(key, _)| !self.alarms.contains_key(*key));
+        line.began = began.map(|((_, kind), name)| (kind.clone(), name.clone())).collect();
+        line.ended = self.alarms.keys().filter(|key| !now.contains_key(*key)).count();
+        line.critical = now.len();
+        self.alarms = now;
+        Ok(line)
+    }
+
+    fn city_time(&self, snapshot: DateTime<Utc>) -> DateTime<Utc> {
+        match &self.clock {
+            Clock::Recorded => snapshot,
+            Clock::Live { began, start, speed } => {
+                let passed = (snapshot - began).num_milliseconds() as f64 * speed;
+                *start + TimeDelta::milliseconds(passed as i64)
+            }
+        }
+    }
+
+    /// Rows changed and snapshots taken in since the last call, as the cluster counts them. A new
+    /// generation counts from nothing.
+    async fn changed(&mut self) -> (u64, u64) {
+        let Ok(jobs) = self.api.jobs().await else { return (0, 0) };
+        let since = |before: Option<u64>, now: u64| match before {
+            Some(before) if before <= now => now - before,
+            _ => now,
+        };
+        let (mut rows, mut snapshots) = (0, 0);
+        for job in jobs.into_iter().filter(|job| self.jobs.contains(&job.name)) {
+            let written = job.sink.map(|sink| sink.rows).unwrap_or_default();
+            let taken = job.sources.values().map(|source| source.snapshots).max().unwrap_or_default();
+            rows += since(self.counts.rows.insert(job.name.clone(), written), written);
+            // All jobs read the same feed.
+            snapshots = snapshots.max(since(self.counts.snapshots.insert(job.name, taken), taken));
+        }
+        (rows, snapshots)
+    }
+
+    async fn frontiers(&mut self) -> Result<Vec<(String, DateTime<Utc>, DateTime<Utc>)>> {
+        let jobs = self.jobs.clone();
+        let rows = self
+            .database()
+            .await?
+            .query("SELECT job, as_of, committed_at FROM velib.frontier WHERE job = ANY($1)", &[&jobs])
+            .await
+            .map_err(PostgresError::from)?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    /// The names of the stations by id and kind of alarm.
+    async fn alarms_now(&mut self) -> Result<BTreeMap<(String, String), String>> {
+        let sql = "SELECT station_id, kind, coalesce(name, station_id) FROM critical.critical_now";
+        let rows = self.database().await?.query(sql, &[]).await.map_err(PostgresError::from)?;
+        Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+    }
+
+    async fn database(&mut self) -> Result<&Postgres> {
+        let open = match self.database.take().filter(|database| !database.is_closed()) {
+            Some(database) => database,
+            None => connect(&self.url, "velib demo").await?,
+        };
+        Ok(self.database.insert(open))
+    }
+
+    /// All that has been seen.
+    pub async fn summary(&mut self, memory_mb: Vec<f64>, restarts: usize) -> Summary {
+        let jobs = self.api.jobs().await.unwrap_or_default();
+        let rejected = jobs.iter().flat_map(|job| job.sources.values()).map(|source| source.rejected).sum();
+        let read = jobs.iter().flat_map(|job| job.sources.values()).map(|source| source.rows).max();
+        self.latencies.sort_unstable();
+        let at = |share: f64| {
+            let last = self.latencies.len().checked_sub(1)?;
+            self.latencies.get((last as f64 * share).round() as usize).copied()
+        };
+        Summary {
+            seconds: (self.began.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            snapshots: self.snapshots,
+            commit_p50_ms: at(0.5),
+            commit_p99_ms: at(0.99),
+            commit_max_ms: at(1.0),
+            rows_read: read.unwrap_or_default(),
+            rows_refused: rejected,
+            rows_changed: self.rows,
+            worker_memory_mb: memory_mb,
+            worker_restarts: restarts,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the engine says while it works: lines for people on a terminal, JSON elsewhere, on standard error.
+//!
+//! `VELIB_LOG` chooses what is said (`debug`, `velib_engine::sink=trace,warn`). A panic is one line. When a
+//! process of the cluster dies, the network threads of the others panic within moments of each other, for
+//! each connection once: the first is told, the others only to those who asked for `debug`.
+
+use std::panic::PanicHookInfo;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use super::print::Stream;
+
+/// Says what is logged.
+pub const FILTER: &str = "VELIB_LOG";
+
+/// Threads of one generation that panic within this time do so for the same reason.
+const SAME_CAUSE: Duration = Duration::from_secs(2);
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// An object a line.
+    Json,
+}
+
+/// Begins to log what `filter` lets through, unless `VELIB_LOG` says otherwise.
+pub fn start(format: LogFormat, filter: &str) {
+    let given = std::env::var(FILTER).ok().filter(|given| !given.trim().is_empty());
+    let parsed = given.as_deref().map(EnvFilter::try_new);
+    let wrong = parsed.as_ref().and_then(|parsed| parsed.as_ref().err().map(ToString::to_string));
+    let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(filter));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An error says that somebody logs already, which only a test that calls us twice can bring about.
+    let _ = match format {
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Auto if !Stream::Err.is_terminal() => lines.json().flatten_event(true).try_init(),
+        LogFormat::Auto | LogFormat::Human => {
+            lines.compact().with_target(false).with_ansi(Stream::Err.is_coloured()).try_init()
+        }
+    };
+    if let Some(error) = wrong {
+        tracing::warn!("{FILTER} is not a filter ({error}); it looks like info or velib_engine::sink=debug,warn");
+    }
+    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value == "0") {
+        std::panic::set_hook(Box::new(panicked));
+    }
+}
+
+/// The last panic of a thread of a generation.
+static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+
+fn panicked(info: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let message = info.payload_as_str().unwrap_or("no reason given");
+    let message = message.lines().next().unwrap_or_default();
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let first = !thread.starts_with("timely:") || {
+        // A poisoned lock would be our own panic: then everything is told.
+        let now = Instant::now();
+        LAST.lock().is_ok_and(|mut last| last.replace(now).is_none_or(|then| now - then > SAME_CAUSE))
+    };
+    match first {
+        true => tracing::error!(thread, place, "panicked: {message}"),
+        false => tracing::debug!(thread, place, "panicked: {message}"),
+    }
+}

@@ -1,0 +1,78 @@
+//! `velib status`: the cluster on one page.
+
+use anyhow::Result;
+
+use super::print::{self, Cell, Side, Stream, Table, Tone};
+use super::{Api, Format, jobs};
+use crate::server::api::{Cluster, Process};
+
+/// Show the processes of the cluster and its jobs.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  velib status
+  velib status --output json | jq .generation")]
+pub struct Args {
+    #[command(flatten)]
+    api: Api,
+}
+
+pub async fn run(args: Args, format: Format) -> Result<()> {
+    let client = args.api.client()?;
+    let cluster = client.status().await?;
+    if format != Format::Table {
+        return print::things(format, &cluster, |cluster| jobs::table(&cluster.jobs));
+    }
+    let out = Stream::Out;
+    out.line(&headline(&cluster, client.address()));
+    out.line("");
+    out.text(&processes(&cluster.processes, cluster.generation).text(out.is_coloured()));
+    out.line("");
+    match cluster.jobs.is_empty() {
+        true => out.line("no jobs yet: velib submit FILE.sql installs one"),
+        false => out.text(&jobs::table(&cluster.jobs).text(out.is_coloured())),
+    }
+    Ok(())
+}
+
+fn headline(cluster: &Cluster, address: &str) -> String {
+    let members = cluster.processes.iter().filter(|process| process.index.is_some());
+    let workers: i32 = members.clone().map(|process| process.workers).sum();
+    format!(
+        "{}: generation {}, {}, {}, {}",
+        Stream::Out.paint(Tone::Strong, address),
+        cluster.generation,
+        print::counted(members.count(), "process"),
+        print::counted(workers.max(0) as usize, "worker"),
+        print::counted(cluster.jobs.len(), "job"),
+    )
+}
+
+fn processes(processes: &[Process], generation: u64) -> Table {
+    let mut table = Table::new([
+        ("process", Side::Right),
+        ("api", Side::Left),
+        ("workers", Side::Right),
+        ("generation", Side::Right),
+        ("version", Side::Left),
+        ("", Side::Left),
+    ]);
+    for process in processes {
+        let current = process.generation.and_then(|of| u64::try_from(of).ok()) == Some(generation);
+        let role = match process.index {
+            Some(0) => Cell::toned(Tone::Strong, "leader"),
+            Some(_) if current => Cell::default(),
+            Some(_) => Cell::toned(Tone::Warn, "of another generation"),
+            None => Cell::toned(Tone::Warn, "waits for the next generation"),
+        };
+        table.push(vec![
+            process.index.map(|index| index.to_string()).unwrap_or_default().into(),
+            process.address.as_str().into(),
+            process.workers.to_string().into(),
+            process.generation.map(|generation| generation.to_string()).unwrap_or_default().into(),
+            process.version.as_str().into(),
+            role,
+        ]);
+    }
+    table
+}

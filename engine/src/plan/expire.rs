@@ -1,0 +1,114 @@
+//! Which groups leave memory with time: those of a view that says `retain`, and those that a temporal
+//! filter above hides for good.
+//!
+//! Rows that are past leave every grouping that knows their time, at the same moment, so that what is
+//! above never sees a group half gone.
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Literal};
+use velib_operators::Expr;
+use velib_operators::accumulate::Expiry;
+
+use super::properties::{Unbounded, column};
+use super::{Join, JoinKind, Node, Retain, Temporal};
+
+/// Lets the groups of `node` leave memory by `retain`: finds the groupings that its column comes from.
+///
+/// # Errors
+/// The column is computed, so that no grouping knows its age.
+pub fn expire(node: &mut Node, retain: Retain) -> Result<(), Unbounded> {
+    let name = node.schema().field(retain.column).name().clone();
+    if holds_groups(node) && !expire_column(node, retain.column, retain.after_ms) {
+        return Err(Unbounded {
+            reason: format!("cannot retain by {name}: it is no column that the rows are grouped by"),
+            remedy: "name a timestamp column of GROUP BY with retain_column = '…'".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Groups that a temporal filter hides for good leave memory a little later.
+pub(crate) fn expire_below(temporal: &mut Temporal) {
+    let Some((at, offset_ms)) = temporal.until.as_ref().and_then(column_and_offset) else { return };
+    if matches!(temporal.input.schema().field(at).data_type(), DataType::Timestamp(..)) {
+        let after_ms = u64::try_from(offset_ms).unwrap_or(0) + EXPIRY_MARGIN_MS;
+        expire_column(&mut temporal.input, at, after_ms);
+    }
+}
+
+/// How much later groups leave memory than they leave the view.
+const EXPIRY_MARGIN_MS: u64 = 1_000;
+
+/// The column and the milliseconds that are added to it, of a bound that is nothing else.
+pub(crate) fn column_and_offset(bound: &Expr) -> Option<(usize, i64)> {
+    if let Some(cast) = bound.downcast_ref::<CastExpr>() {
+        return column_and_offset(cast.expr());
+    }
+    if let Some(at) = column(bound) {
+        return Some((at, 0));
+    }
+    let sum = bound.downcast_ref::<BinaryExpr>().filter(|b| *b.op() == Operator::Plus)?;
+    let (at, before) = column_and_offset(sum.left())?;
+    let added = match sum.right().downcast_ref::<Literal>()?.value() {
+        ScalarValue::DurationMillisecond(Some(n)) => *n,
+        ScalarValue::DurationMicrosecond(Some(n)) => n.div_euclid(1_000),
+        ScalarValue::DurationNanosecond(Some(n)) => n.div_euclid(1_000_000),
+        _ => return None,
+    };
+    Some((at, before + added))
+}
+
+fn holds_groups(node: &Node) -> bool {
+    matches!(node, Node::Accumulate(_)) || node.children().into_iter().any(holds_groups)
+}
+
+/// Sets the expiry of every grouping that `column` comes from. False: it comes from none.
+fn expire_column(node: &mut Node, at: usize, after_ms: u64) -> bool {
+    match node {
+        Node::Accumulate(n) => {
+            let Some(group) = n.group.get(at) else { return false };
+            let below = column(group);
+            n.expiry = Some(Expiry { group: at, after_ms });
+            // What is below a grouping that expires expires with it, where it knows the same column.
+            if let Some(below) = below {
+                expire_column(&mut n.input, below, after_ms);
+            }
+            true
+        }
+        Node::Map(n) => match &n.outputs {
+            None => expire_column(&mut n.input, at, after_ms),
+            Some(outputs) => match column(&outputs[at]) {
+                Some(below) => expire_column(&mut n.input, below, after_ms),
+                None => false,
+            },
+        },
+        Node::Temporal(n) => expire_column(&mut n.input, at, after_ms),
+        Node::Join(n) => expire_join(n, at, after_ms),
+        Node::Previous(n) if at < n.input.schema().fields().len() => expire_column(&mut n.input, at, after_ms),
+        Node::Union(n) => n.inputs.iter_mut().all(|input| expire_column(input, at, after_ms)),
+        Node::Get(_) | Node::Constant(_) => false,
+        Node::Aggregate(_) | Node::TopK(_) | Node::Window(_) | Node::Previous(_) => false,
+    }
+}
+
+fn expire_join(join: &mut Join, at: usize, after_ms: u64) -> bool {
+    let width = join.left.schema().fields().len();
+    if at >= width {
+        return join.kind == JoinKind::Inner && {
+            let found = expire_column(&mut join.right, at - width, after_ms);
+            let partner = join.right_keys.iter().position(|k| found && column(k) == Some(at - width));
+            if let Some(left) = partner.and_then(|p| column(&join.left_keys[p])) {
+                expire_column(&mut join.left, left, after_ms);
+            }
+            found
+        };
+    }
+    let found = join.kind != JoinKind::Full && expire_column(&mut join.left, at, after_ms);
+    let partner = join.left_keys.iter().position(|k| found && column(k) == Some(at));
+    if let Some(right) = partner.and_then(|p| column(&join.right_keys[p])) {
+        expire_column(&mut join.right, right, after_ms);
+    }
+    found
+}

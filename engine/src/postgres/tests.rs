@@ -1,0 +1,115 @@
+//! Tests of the engine's own tables against a real PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use super::job::{Definition, Desired, Status};
+use super::store::{Process, QUARANTINE_KEPT, Store, instant};
+use super::throwaway::Server;
+use super::{PostgresError, READER, migrate};
+use crate::source::Rejection;
+
+fn definition(name: &str) -> Definition {
+    let parameters = BTreeMap::from([("low".to_string(), "0.1".to_string())]);
+    Definition { name: name.into(), text: "CREATE …".into(), parameters, resolved: "{}".into() }
+}
+
+#[tokio::test]
+async fn jobs_come_change_and_go_and_their_listeners_are_told() {
+    let Some(server) = Server::shared() else { return };
+    let url = server.database();
+    let store = Store::open(&url).await.unwrap();
+    assert!(store.submit(&definition("occupancy")).await.unwrap());
+    assert!(!store.submit(&definition("occupancy")).await.unwrap());
+    assert!(store.submit(&definition("trends")).await.unwrap());
+    let jobs = store.jobs().await.unwrap();
+    assert_eq!(jobs.iter().map(|j| j.name.as_str()).collect::<Vec<_>>(), ["occupancy", "trends"]);
+    assert_eq!((jobs[0].version, jobs[0].desired, jobs[0].status), (1, Desired::Running, Status::Pending));
+    assert_eq!(jobs[0].parameters["low"], "0.1");
+
+    assert!(store.replace(&definition("occupancy")).await.unwrap());
+    assert!(store.set_desired("occupancy", Desired::Paused).await.unwrap());
+    store.set_status("occupancy", 1, Status::Failed, Some("of an older version")).await.unwrap();
+    store.set_status("occupancy", 2, Status::Running, None).await.unwrap();
+    let job = store.job("occupancy").await.unwrap().unwrap();
+    assert_eq!((job.version, job.desired, job.status, job.status_detail), (2, Desired::Paused, Status::Running, None));
+
+    assert!(store.drop_job("occupancy").await.unwrap());
+    assert!(!store.drop_job("occupancy").await.unwrap());
+    assert!(!store.replace(&definition("occupancy")).await.unwrap());
+    assert!(store.job("occupancy").await.unwrap().is_none());
+    assert_eq!(store.frontier("trends").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn generations_grow_and_processes_are_seen_while_they_beat() {
+    let Some(server) = Server::shared() else { return };
+    let store = Store::open(&server.database()).await.unwrap();
+    let (first, second) = (store.next_generation().await.unwrap(), store.next_generation().await.unwrap());
+    assert!(first < second);
+    let process = |address: &str, index| Process {
+        address: address.into(),
+        index,
+        workers: 2,
+        generation: index.map(|_| 1),
+        version: "0.1.0".into(),
+    };
+    for p in [process("b:1", None), process("a:1", Some(0)), process("b:1", Some(1))] {
+        store.heartbeat(&p).await.unwrap();
+    }
+    let there = store.processes(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(there, [process("a:1", Some(0)), process("b:1", Some(1))]);
+    store.leave("a:1").await.unwrap();
+    assert_eq!(store.processes(Duration::from_secs(60)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn quarantine_keeps_the_newest() {
+    let Some(server) = Server::shared() else { return };
+    let store = Store::open(&server.database()).await.unwrap();
+    let rejected = |n: std::ops::Range<u64>| {
+        n.map(|i| Rejection { time: i, relation: "status".into(), reason: format!("r{i}"), sample: "\0{".into() })
+            .collect::<Vec<_>>()
+    };
+    store.quarantine("job", "velib", &rejected(0..QUARANTINE_KEPT as u64 + 500)).await.unwrap();
+    store.quarantine("job", "velib", &rejected(20_000..20_010)).await.unwrap();
+    store.quarantine("job", "other", &rejected(0..3)).await.unwrap();
+    let sql = "SELECT source, count(*), min(at) FROM velib.quarantine GROUP BY 1 ORDER BY 1";
+    let rows = store.query(sql, &[]).await.unwrap();
+    let counts: Vec<(String, i64)> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
+    assert_eq!(counts, [("other".into(), 3), ("velib".into(), QUARANTINE_KEPT)]);
+    assert_eq!(rows[1].get::<_, SystemTime>(2), instant(510));
+}
+
+#[tokio::test]
+async fn migrations_run_once_side_by_side_and_never_backward() {
+    let Some(server) = Server::shared() else { return };
+    let url = server.database();
+    let opened = futures::future::join_all((0..4).map(|_| Store::open(&url))).await;
+    let store = opened.into_iter().collect::<Result<Vec<_>, _>>().unwrap().remove(0);
+    assert!(migrate::reader_exists(&store.client().await.unwrap()).await.unwrap());
+    let may = format!(
+        "SELECT has_table_privilege('{READER}', 'velib.frontier', 'SELECT'),
+                              has_table_privilege('{READER}', 'velib.frontier', 'INSERT')"
+    );
+    let rows = store.query(&may, &[]).await.unwrap();
+    assert_eq!((rows[0].get(0), rows[0].get(1)), (true, false));
+    let uncommented = "SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid
+        WHERE relnamespace = 'velib'::regnamespace AND relkind = 'r' AND attnum > 0
+          AND (col_description(c.oid, attnum) IS NULL OR obj_description(c.oid, 'pg_class') IS NULL)";
+    assert!(store.query(uncommented, &[]).await.unwrap().is_empty());
+
+    store.execute("INSERT INTO velib.migrations (version, name) VALUES (999, 'of the future')", &[]).await.unwrap();
+    let error = Store::open(&url).await.unwrap_err();
+    assert!(matches!(error, PostgresError::Newer { found: 999, .. }) && !error.is_retriable(), "{error}");
+}
+
+#[tokio::test]
+async fn the_store_connects_again() {
+    let Some(server) = Server::shared() else { return };
+    let store = Store::open(&server.database()).await.unwrap();
+    let error = store.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await.unwrap_err();
+    assert!(error.is_retriable() && error.is_lost(), "{error}");
+    let again = crate::postgres::retry("asking again", Duration::from_secs(5), || store.jobs()).await;
+    assert!(again.unwrap().is_empty());
+}

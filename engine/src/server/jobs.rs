@@ -1,0 +1,248 @@
+//! The part of the API that is about jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use super::Shared;
+use super::api::{Change, Cluster, Failure, Frontier, Job, Process, Sink, Submit, Submitted};
+use crate::catalog::{self, CatalogError};
+use crate::command::Spec;
+use crate::plan::explain;
+use crate::postgres::job::{Definition, Desired, Job as StoredJob};
+use crate::postgres::{PostgresError, Store};
+
+/// Processes that were not heard of for so long are gone.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How long the leader may take to answer for another process.
+const FORWARD: Duration = Duration::from_secs(60);
+
+/// An answer that is not 2xx.
+pub(super) struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(Failure { error: self.1 })).into_response()
+    }
+}
+
+impl From<PostgresError> for Refused {
+    fn from(error: PostgresError) -> Self {
+        Refused(StatusCode::SERVICE_UNAVAILABLE, format!("the database of the cluster: {error}"))
+    }
+}
+
+impl From<CatalogError> for Refused {
+    fn from(error: CatalogError) -> Self {
+        let code = if error.is_retriable() { StatusCode::BAD_GATEWAY } else { StatusCode::BAD_REQUEST };
+        Refused(code, error.to_string())
+    }
+}
+
+type Answer = Result<Response, Refused>;
+
+fn store(shared: &Shared) -> Result<&Arc<Store>, Refused> {
+    let wait = || Refused(StatusCode::SERVICE_UNAVAILABLE, "the database of the cluster is not reached yet".into());
+    shared.store.get().ok_or_else(wait)
+}
+
+fn no_job(name: &str) -> Refused {
+    Refused(StatusCode::NOT_FOUND, format!("there is no job {name}; `velib jobs` lists those there are"))
+}
+
+/// Passes a question on to the leader, where this process is not it.
+async fn forward(shared: &Shared, method: Method, uri: &Uri, body: Option<Bytes>) -> Option<Answer> {
+    if shared.process == 0 {
+        return None;
+    }
+    Some(pass_on(shared, method, uri, body).await)
+}
+
+async fn pass_on(shared: &Shared, method: Method, uri: &Uri, body: Option<Bytes>) -> Answer {
+    let leader = store(shared)?.processes(SILENCE).await?.into_iter().find(|process| process.index == Some(0));
+    let unknown = || Refused(StatusCode::SERVICE_UNAVAILABLE, "the cluster has no leader at this moment".into());
+    let address = leader.ok_or_else(unknown)?.address;
+    let away = |error: reqwest::Error| {
+        Refused(StatusCode::BAD_GATEWAY, format!("the leader at {address} does not answer: {error}"))
+    };
+    let request = shared.context.http.request(method, format!("http://{address}{uri}")).timeout(FORWARD);
+    let request = match body {
+        Some(body) => request.header("content-type", "application/json").body(body),
+        None => request,
+    };
+    let answer = request.send().await.map_err(away)?;
+    let code = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let body = answer.bytes().await.map_err(away)?;
+    Ok((code, [("content-type", "application/json")], body).into_response())
+}
+
+/// `GET /api/jobs`
+pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
+    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
+        return answer;
+    }
+    Ok(Json(serde_json::json!({ "jobs": all(&shared).await? })).into_response())
+}
+
+/// `GET /api/jobs/{name}`
+pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri) -> Answer {
+    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
+        return answer;
+    }
+    let stored = store(&shared)?.job(&name).await?.ok_or_else(|| no_job(&name))?;
+    let mut job = describe(&shared, &stored).await?;
+    job.explain = planned(&stored).map(|plan| explain::text(&plan));
+    job.text = Some(stored.text);
+    job.parameters = stored.parameters;
+    Ok(Json(job).into_response())
+}
+
+/// `GET /api/status`
+pub(super) async fn status(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
+    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
+        return answer;
+    }
+    let processes = store(&shared)?.processes(SILENCE).await?.into_iter().map(|process| Process {
+        address: process.address,
+        index: process.index,
+        workers: process.workers,
+        generation: process.generation,
+        version: process.version,
+    });
+    let generation = shared.generation.borrow().flatten().unwrap_or_default();
+    let cluster = Cluster { generation, processes: processes.collect(), jobs: all(&shared).await? };
+    Ok(Json(cluster).into_response())
+}
+
+/// `POST /api/jobs`
+pub(super) async fn submit(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Answer {
+    if let Some(answer) = forward(&shared, Method::POST, &uri, Some(body.clone())).await {
+        return answer;
+    }
+    let submit: Submit = serde_json::from_slice(&body)
+        .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("this is no submission: {error}")))?;
+    let store = store(&shared)?;
+    let prepared = catalog::prepare(&submit.name, &submit.text, &submit.parameters, &shared.context).await?;
+    let resolved = serde_json::to_string(&prepared.spec.resolved)
+        .map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let definition =
+        Definition { name: submit.name.clone(), text: submit.text, parameters: submit.parameters, resolved };
+    let change = match store.job(&submit.name).await? {
+        Some(old) if old.text == definition.text && old.parameters == definition.parameters && !submit.replace => {
+            Change::Unchanged
+        }
+        Some(_) if !submit.replace => {
+            let name = submit.name;
+            let error = format!(
+                "there is another job {name} already; `velib submit --replace` puts this one in its place, `--name` gives it another name"
+            );
+            return Err(Refused(StatusCode::CONFLICT, error));
+        }
+        Some(_) => {
+            store.replace(&definition).await?;
+            Change::Replaced
+        }
+        None => {
+            store.submit(&definition).await?;
+            Change::Installed
+        }
+    };
+    shared.submitted.notify_one();
+    let views = prepared.plan.views.iter().map(|view| view.name.clone()).collect();
+    let code = if change == Change::Installed { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((code, Json(Submitted { name: submit.name, change, views })).into_response())
+}
+
+/// `DELETE /api/jobs/{name}`
+pub(super) async fn drop(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri) -> Answer {
+    if let Some(answer) = forward(&shared, Method::DELETE, &uri, None).await {
+        return answer;
+    }
+    if !store(&shared)?.drop_job(&name).await? {
+        return Err(no_job(&name));
+    }
+    shared.submitted.notify_one();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /api/jobs/{name}/pause`
+pub(super) async fn pause(shared: State<Arc<Shared>>, name: Path<String>, uri: Uri) -> Answer {
+    desire(shared, name, uri, Desired::Paused).await
+}
+
+/// `POST /api/jobs/{name}/resume`
+pub(super) async fn resume(shared: State<Arc<Shared>>, name: Path<String>, uri: Uri) -> Answer {
+    desire(shared, name, uri, Desired::Running).await
+}
+
+async fn desire(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri, desired: Desired) -> Answer {
+    if let Some(answer) = forward(&shared, Method::POST, &uri, None).await {
+        return answer;
+    }
+    if !store(&shared)?.set_desired(&name, desired).await? {
+        return Err(no_job(&name));
+    }
+    shared.submitted.notify_one();
+    let stored = store(&shared)?.job(&name).await?.ok_or_else(|| no_job(&name))?;
+    Ok(Json(describe(&shared, &stored).await?).into_response())
+}
+
+async fn all(shared: &Shared) -> Result<Vec<Job>, Refused> {
+    let mut jobs = Vec::new();
+    for stored in store(shared)?.jobs().await? {
+        jobs.push(describe(shared, &stored).await?);
+    }
+    Ok(jobs)
+}
+
+async fn describe(shared: &Shared, stored: &StoredJob) -> Result<Job, Refused> {
+    let frontier = store(shared)?.frontier(&stored.name).await?.map(|frontier| Frontier {
+        generation: frontier.generation,
+        upper: frontier.upper,
+        as_of: frontier.as_of.to_rfc3339(),
+        committed_at: frontier.committed_at.to_rfc3339(),
+    });
+    let view = shared.job(&stored.name);
+    let sink = view.as_ref().map(|view| {
+        let progress = view.progress.borrow();
+        Sink {
+            transactions: progress.transactions,
+            rows: progress.rows,
+            last_ms: progress.last_ms,
+            waiting_rows: progress.waiting_rows,
+            error: progress.error.clone(),
+        }
+    });
+    Ok(Job {
+        name: stored.name.clone(),
+        version: stored.version,
+        desired: stored.desired,
+        status: stored.status,
+        detail: stored.status_detail.clone(),
+        created_at: stored.created_at.to_rfc3339(),
+        frontier,
+        views: planned(stored).map_or_else(Vec::new, |plan| plan.views.iter().map(|view| view.name.clone()).collect()),
+        sources: view.map(|view| view.status.borrow().sources.clone()).unwrap_or_default(),
+        sink,
+        text: None,
+        parameters: Default::default(),
+        explain: None,
+    })
+}
+
+/// The plan of a job in the database, if this version can make it.
+fn planned(stored: &StoredJob) -> Option<Arc<crate::plan::Job>> {
+    let spec = Spec {
+        name: stored.name.clone(),
+        text: stored.text.clone(),
+        parameters: stored.parameters.clone(),
+        resolved: serde_json::from_str(&stored.resolved).ok()?,
+        explain: String::new(),
+    };
+    Some(catalog::rebind(spec).ok()?.plan)
+}

@@ -1,0 +1,140 @@
+//! The HTTP server of a process: API, health, metrics.
+//!
+//! Only the leader knows how jobs are; the other processes pass what they are asked on to it.
+
+pub mod api;
+mod jobs;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use tokio::sync::{Notify, watch};
+
+use crate::metrics;
+use crate::postgres::Store;
+use crate::sink::task::Progress;
+use crate::source::Context;
+use crate::timeline::Status;
+
+/// A submission of more bytes is refused.
+const BODY: usize = 4 << 20;
+
+/// How a job is, for whoever asks.
+#[derive(Clone, Debug)]
+pub struct JobView {
+    /// Its sources.
+    pub status: watch::Receiver<Status>,
+    /// Its sink.
+    pub progress: watch::Receiver<Progress>,
+}
+
+/// What the server shares with the rest of the process.
+pub struct Shared {
+    /// The place of this process; 0 leads.
+    pub process: usize,
+    context: Context,
+    store: OnceLock<Arc<Store>>,
+    /// Some: part of a generation; on the leader with its number.
+    generation: watch::Sender<Option<Option<u64>>>,
+    jobs: Mutex<BTreeMap<String, JobView>>,
+    submitted: Notify,
+}
+
+impl Shared {
+    /// Of a process that is part of nothing yet.
+    pub fn new(process: usize, context: Context) -> Self {
+        let (generation, _) = watch::channel(None);
+        Shared {
+            process,
+            context,
+            store: OnceLock::new(),
+            generation,
+            jobs: Mutex::default(),
+            submitted: Notify::new(),
+        }
+    }
+
+    /// The database is there.
+    pub fn set_store(&self, store: Arc<Store>) {
+        // It is set once, at start.
+        let _ = self.store.set(store);
+    }
+
+    /// A generation has formed; its number, on the leader.
+    pub fn formed(&self, number: Option<u64>) {
+        metrics::GENERATION.set(number.unwrap_or_default() as i64);
+        self.generation.send_replace(Some(number));
+    }
+
+    /// The generation is over.
+    pub fn dissolved(&self) {
+        metrics::GENERATION.set(0);
+        self.generation.send_replace(None);
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// What [`Shared::formed`] and [`Shared::dissolved`] last said.
+    pub fn watch(&self) -> watch::Receiver<Option<Option<u64>>> {
+        self.generation.subscribe()
+    }
+
+    /// A job runs.
+    pub fn insert(&self, name: &str, view: JobView) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), view);
+    }
+
+    /// It runs no more.
+    pub fn remove(&self, name: &str) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    fn job(&self, name: &str) -> Option<JobView> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Returns when the jobs in the database have been changed through this process.
+    pub async fn changed(&self) {
+        self.submitted.notified().await;
+    }
+}
+
+/// Listens on `address` from now on; tells on which, port 0 being any.
+///
+/// # Errors
+/// The address is taken, or is none.
+pub async fn start(address: &str, shared: Arc<Shared>) -> Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
+        format!("the API cannot listen on {address} (api.listen, --api); is another process using it?")
+    })?;
+    let bound = listener.local_addr()?;
+    let router = Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(|| async { metrics::text() }))
+        .route("/api/status", get(jobs::status))
+        .route("/api/jobs", get(jobs::list).post(jobs::submit))
+        .route("/api/jobs/{name}", get(jobs::show).delete(jobs::drop))
+        .route("/api/jobs/{name}/pause", post(jobs::pause))
+        .route("/api/jobs/{name}/resume", post(jobs::resume))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY))
+        .with_state(shared);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the API has ended");
+        }
+    });
+    Ok(bound)
+}
+
+async fn ready(axum::extract::State(shared): axum::extract::State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    if shared.generation.borrow().is_some() {
+        (StatusCode::OK, "part of a generation\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for a generation\n")
+    }
+}
