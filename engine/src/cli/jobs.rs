@@ -116,7 +116,7 @@ pub fn table(jobs: &[Job]) -> Table {
             state(job),
             job.views.len().to_string().into(),
             as_of(job).map(print::time).unwrap_or_default().into(),
-            as_of(job).map(print::ago).unwrap_or_default().into(),
+            as_of(job).filter(|then| *then <= Utc::now()).map(print::ago).unwrap_or_default().into(),
             count(snapshots).into(),
             Cell::toned(if refused > 0 { Tone::Warn } else { Tone::Plain }, count(refused)),
             rows.into(),

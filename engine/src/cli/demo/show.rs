@@ -63,8 +63,8 @@ pub struct Look {
     pub psql: Option<String>,
     /// The API.
     pub api: String,
-    /// A worker that may be killed.
-    pub kill: Option<u32>,
+    /// The process ids of the workers.
+    pub workers: Vec<u32>,
 }
 
 /// What it comes to.
@@ -141,7 +141,9 @@ impl Show {
     pub fn ready(&mut self, look: &Look) -> Result<()> {
         if self.format == Format::Json {
             let queries = QUERIES.map(|(_, query)| query);
-            let ready = json!({"event": "ready", "psql": look.psql, "api": look.api, "queries": queries});
+            let ready = json!({
+                "event": "ready", "psql": look.psql, "api": look.api, "workers": look.workers, "queries": queries,
+            });
             Stream::Out.line(&serde_json::to_string(&ready)?);
             return Ok(());
         }
@@ -156,7 +158,7 @@ impl Show {
         }
         head("the cluster");
         code(&format!("velib status --api {}", look.api));
-        if let Some(id) = look.kill {
+        if let Some(id) = look.workers.last() {
             head("an accident: the worker comes back, and nothing is lost");
             code(&format!("kill -9 {id}"));
         }
