@@ -24,8 +24,7 @@ pub const QUERIES: [(&str, &str); 3] = [
     ),
     (
         "where bikes go the fastest",
-        "SELECT name, round(slope_15) AS an_hour, bikes, round(minutes) AS minutes_left FROM trends.fastest \
-         WHERE direction = 'emptying' ORDER BY place LIMIT 5;",
+        "SELECT direction, name, round(slope_15) AS an_hour, bikes, docks FROM trends.fastest WHERE place <= 3;",
     ),
 ];
 
@@ -222,7 +221,7 @@ impl Show {
         if line.began.len() > NAMES {
             names.push("…".to_string());
         }
-        to.line(&format!(
+        to.short_line(&format!(
             "{}  {:<12}  {}  {:>12}  {:>4}{change}  {}",
             to.paint(Tone::Faint, &here.to_string()),
             city.to_string(),
