@@ -11,6 +11,7 @@ pub mod plan;
 pub mod postgres;
 pub mod render;
 pub mod server;
+pub mod shell;
 pub mod simulate;
 pub mod sink;
 pub mod source;

@@ -13,6 +13,7 @@ mod print;
 mod query;
 mod run;
 mod simulate;
+mod sql;
 mod status;
 mod submit;
 mod worker;
@@ -72,6 +73,7 @@ enum Command {
     Demo(demo::Args),
     Run(run::Args),
     Worker(worker::Args),
+    Sql(sql::Args),
     Submit(submit::Args),
     Jobs(jobs::ListArgs),
     Job(jobs::OneArgs),
@@ -99,6 +101,7 @@ impl Command {
             Command::Demo(args) => demo::run(args, format).await,
             Command::Run(args) => run::run(args, format).await,
             Command::Worker(args) => worker::run(args).await,
+            Command::Sql(args) => sql::run(args, format).await,
             Command::Submit(args) => submit::run(args, format).await,
             Command::Jobs(args) => jobs::list(args, format).await,
             Command::Job(args) => jobs::one(args, format).await,

@@ -115,8 +115,12 @@ impl Binder {
                 }
                 Ok(())
             }
-            Kind::CreateTable { name, columns, key } => {
+            Kind::CreateTable { name, columns, key, options } => {
                 self.check_new(statement, name)?;
+                if let Some(option) = options.keys().next() {
+                    let message = format!("{option} is no setting of a table of a job: its rows are constants");
+                    return Err(statement.error_at(option, message, Some("leave WITH (…) out".to_owned())));
+                }
                 let schema = self.relations.columns(columns.clone()).map_err(|e| statement.planning_error(&e))?;
                 let key: Result<Vec<usize>, SqlError> =
                     key.iter().map(|c| column_of(statement, &schema, name, c)).collect();

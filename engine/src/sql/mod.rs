@@ -23,6 +23,7 @@ pub use error::{Place, SqlError};
 pub use parse::parse;
 pub use session::{Session, query};
 pub use statement::{Explained, Kind, Statement, ViewOptions};
+pub use tokens::{ends, is_blank};
 
 use crate::source::Options;
 

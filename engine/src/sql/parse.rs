@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    self, AssignmentTarget, ColumnOption, FromTable, ObjectName, TableConstraint, TableFactor, TableObject,
+    self, AssignmentTarget, ColumnOption, CreateTableOptions, FromTable, ObjectName, SqlOption, TableConstraint,
+    TableFactor, TableObject,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{IsOptional, Parser, ParserError};
@@ -214,7 +215,16 @@ fn table(parser: &mut Parser) -> Parsed<Kind> {
             key = vec![normal(&column.name)];
         }
     }
-    Ok(Kind::CreateTable { name: object(&table.name), columns: table.columns, key })
+    let mut options = Options::new();
+    if let CreateTableOptions::With(given) = table.table_options {
+        for option in given {
+            let SqlOption::KeyValue { key, value } = option else {
+                return Err(ParserError::ParserError(format!("{option} is no setting of a table")));
+            };
+            options.insert(normal(&key), value.to_string().trim_matches('\'').to_owned());
+        }
+    }
+    Ok(Kind::CreateTable { name: object(&table.name), columns: table.columns, key, options })
 }
 
 fn comment(parser: &mut Parser) -> Parsed<Kind> {
@@ -299,7 +309,7 @@ fn name(parser: &mut Parser) -> Parsed<String> {
     Ok(object(&parser.parse_object_name(false)?))
 }
 
-fn object(name: &ObjectName) -> String {
+pub(super) fn object(name: &ObjectName) -> String {
     let parts: Vec<String> = name.0.iter().map(|p| p.as_ident().map(normal).unwrap_or_else(|| p.to_string())).collect();
     parts.join(".")
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::TransformedResult;
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -49,6 +49,22 @@ impl Session {
         self.relations.add_source(name, provider_as_source(Arc::new(table)));
         self.tables.insert(name.to_owned(), schema);
         Ok(())
+    }
+
+    /// The columns of a `CREATE TABLE`, those of its key not null, and the places of its key.
+    ///
+    /// # Errors
+    /// A type that there is not, a column of the key that there is not, or it creates no table.
+    pub fn columns(&self, statement: &Statement) -> Result<(SchemaRef, Vec<usize>), SqlError> {
+        let Kind::CreateTable { name, columns, key, .. } = &statement.kind else {
+            return Err(statement.error("this creates no table", None));
+        };
+        let schema = self.relations.columns(columns.clone()).map_err(|e| statement.planning_error(&e))?;
+        let declared = Arc::new(schema);
+        let key = key.iter().map(|c| column(statement, &declared, name, c)).collect::<Result<Vec<_>, _>>()?;
+        let fields = declared.fields().iter().enumerate();
+        let fields = fields.map(|(i, f)| f.as_ref().clone().with_nullable(f.is_nullable() && !key.contains(&i)));
+        Ok((Arc::new(Schema::new(fields.collect::<Vec<_>>())), key))
     }
 
     /// A `CREATE [MATERIALIZED] VIEW`, asked anew with each query that names it.

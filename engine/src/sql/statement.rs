@@ -1,8 +1,10 @@
 //! The statements that a text consists of.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{ColumnDef, Expr, Query};
+use datafusion::sql::sqlparser::ast::{ColumnDef, Expr, ObjectName, Query, Visit, visit_relations};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Place, SqlError, explain};
@@ -59,6 +61,8 @@ pub enum Kind {
         columns: Vec<ColumnDef>,
         /// Names of the columns of the primary key, or none.
         key: Vec<String>,
+        /// `WITH (…)`, as text.
+        options: Options,
     },
     /// `CREATE INDEX ON view (columns)`
     CreateIndex {
@@ -141,6 +145,34 @@ impl Statement {
         Statement { kind, text, tokens: tokens.into() }
     }
 
+    /// The relations that the statement reads or changes, and the names of its own `WITH` queries.
+    pub fn relations(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        match &self.kind {
+            Kind::CreateView { query, .. } | Kind::Select(query) | Kind::Explain(Explained::Query(query)) => {
+                collect_relations(query, &mut names);
+            }
+            Kind::Explain(Explained::View(view)) => {
+                names.insert(view.clone());
+            }
+            Kind::Insert { table, query, .. } => {
+                collect_relations(query, &mut names);
+                names.insert(table.clone());
+            }
+            Kind::Update { table, assignments, filter } => {
+                collect_relations(filter, &mut names);
+                assignments.iter().for_each(|(_, value)| collect_relations(value, &mut names));
+                names.insert(table.clone());
+            }
+            Kind::Delete { table, filter } => {
+                collect_relations(filter, &mut names);
+                names.insert(table.clone());
+            }
+            _ => {}
+        }
+        names
+    }
+
     /// An error of this statement, at its first word.
     pub(super) fn error(&self, message: impl Into<String>, hint: Option<String>) -> SqlError {
         let first = self.tokens.iter().find(|t| !matches!(t.token, Token::Whitespace(_)));
@@ -175,4 +207,11 @@ impl Statement {
             None => self.error(refusal.message, refusal.hint),
         }
     }
+}
+
+fn collect_relations(node: &impl Visit, names: &mut BTreeSet<String>) {
+    let _: ControlFlow<()> = visit_relations(node, |relation: &ObjectName| {
+        names.insert(super::parse::object(relation));
+        ControlFlow::Continue(())
+    });
 }

@@ -45,6 +45,33 @@ pub(crate) fn split(text: &str) -> Result<Vec<Vec<TokenWithSpan>>, SqlError> {
     Ok(statements)
 }
 
+/// Nothing but blanks, comments and `;`.
+pub fn is_blank(text: &str) -> bool {
+    split(text).is_ok_and(|statements| statements.is_empty())
+}
+
+/// Where the statements of `text` end: the bytes behind each `;` that is one. What follows the last may be
+/// the beginning of a statement.
+pub fn ends(text: &str) -> Vec<usize> {
+    let mut tokens = vec![];
+    // A text that breaks off within a quote or a comment is as good as it goes.
+    let _ = Tokenizer::new(&DIALECT, text).tokenize_with_location_into_buf(&mut tokens);
+    let mut lines = text.split_inclusive('\n');
+    let (mut line, mut start, mut current) = (1, 0, lines.next().unwrap_or_default());
+    let mut ends = vec![];
+    for token in tokens.iter().filter(|t| t.token == Token::SemiColon) {
+        while line < token.span.start.line {
+            start += current.len();
+            current = lines.next().unwrap_or_default();
+            line += 1;
+        }
+        let column = token.span.start.column as usize;
+        let within: usize = current.chars().take(column).map(char::len_utf8).sum();
+        ends.push(start + within);
+    }
+    ends
+}
+
 /// Puts the values of parameters in the place of `$name`.
 ///
 /// # Errors
@@ -116,4 +143,18 @@ pub(crate) fn place(token: &TokenWithSpan) -> Place {
     let end = token.span.end;
     let width = if end.line == line { end.column.saturating_sub(column) as usize } else { 1 };
     Place { line: line as usize, column: column as usize, width: width.max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_end_outside_of_quotes_and_comments() {
+        let text = "SELECT 'é;' AS \"a;b\"; -- no; not here\n/* nor; here */ SELECT\n  2 ;SELECT 'open;";
+        let found: Vec<&str> =
+            ends(text).into_iter().scan(0, |from, to| Some(&text[std::mem::replace(from, to)..to])).collect();
+        assert_eq!(found, ["SELECT 'é;' AS \"a;b\";", " -- no; not here\n/* nor; here */ SELECT\n  2 ;"]);
+        assert_eq!(ends("SELECT 1\n").len(), 0);
+    }
 }

@@ -37,6 +37,8 @@ impl Table {
             let name = format!("\"{}\"", column.name());
             let text = match *column.type_() {
                 Type::FLOAT8 | Type::FLOAT4 | Type::NUMERIC => format!("trim_scale(round({name}::numeric, {DIGITS}))"),
+                // 25 hours and a day and an hour are equal.
+                Type::INTERVAL => format!("justify_hours({name})"),
                 _ => name,
             };
             format!("coalesce({text}::text, '')")
