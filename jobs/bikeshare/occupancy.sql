@@ -12,6 +12,8 @@
 SET PARAMETER feed = 'https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json';
 -- How often to ask it. The counts change every minute, whatever its ttl says.
 SET PARAMETER poll = '60 s';
+-- How many times real time recorded documents are played; empty: as fast as they can be read.
+SET PARAMETER speed = '';
 -- The areas of the city: GeoJSON polygons with the properties c_qu (id), l_qu (name) and c_ar (number of the
 -- arrondissement).
 SET PARAMETER quartiers = 'https://opendata.paris.fr/api/explore/v2.1/catalog/datasets/quartier_paris/exports/geojson';
@@ -26,7 +28,7 @@ SET PARAMETER silent_after = '2 hours';
 -- most an hour.
 SET PARAMETER longest_gap = '20 minutes';
 
-CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll);
+CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll, speed = $speed);
 CREATE SOURCE quartiers FROM GEOJSON (url = $quartiers, id = 'c_qu', name = 'l_qu');
 
 
