@@ -180,6 +180,11 @@ impl Timeline {
         self.replay(recorded).await?;
         if !live.is_empty() {
             self.follow(live).await?;
+        } else if self.frontier() == 0 {
+            // Nothing of it has a time: what there is, is as of now.
+            let now = (self.context.wall_clock_ms)();
+            self.entered.add(now);
+            self.pass(now + 1).await?;
         }
         self.status.send_modify(|status| status.finished = true);
         Ok(())
@@ -209,8 +214,7 @@ impl Timeline {
                 self.wait_for_commits().await;
             }
         }
-        let frontier = self.frontier();
-        if frontier == 0 { self.pass(1).await } else { Ok(()) }
+        Ok(())
     }
 
     /// Live snapshots, as they come, and the clock.
