@@ -116,7 +116,7 @@ pub fn table(jobs: &[Job]) -> Table {
             state(job),
             job.views.len().to_string().into(),
             as_of(job).map(print::time).unwrap_or_default().into(),
-            as_of(job).map(print::ago).unwrap_or_default().into(),
+            as_of(job).filter(|then| *then <= Utc::now()).map(print::ago).unwrap_or_default().into(),
             count(snapshots).into(),
             Cell::toned(if refused > 0 { Tone::Warn } else { Tone::Plain }, count(refused)),
             rows.into(),
@@ -136,7 +136,9 @@ fn describe(job: &Job) {
     facts.push(("submitted", format!("{}, version {}", print::api_time(&job.created_at), job.version)));
     match (&job.frontier, as_of(job)) {
         (Some(frontier), Some(then)) => {
-            facts.push(("tables as of", format!("{} ({} ago)", print::time(then), print::ago(then))));
+            // The clock of a rehearsal may be ahead of ours.
+            let ago = if then <= Utc::now() { format!(" ({} ago)", print::ago(then)) } else { String::new() };
+            facts.push(("tables as of", format!("{}{ago}", print::time(then))));
             let committed = print::api_time(&frontier.committed_at);
             facts.push(("committed", format!("{committed} by generation {}", frontier.generation)));
         }
@@ -188,7 +190,7 @@ fn sources(job: &Job) -> Table {
             count(source.snapshots).into(),
             count(source.rows).into(),
             Cell::toned(if source.rejected > 0 { Tone::Warn } else { Tone::Plain }, count(source.rejected)),
-            last.unwrap_or_else(|| "none yet".to_string()).into(),
+            last.unwrap_or_else(|| if source.snapshots > 0 { "at the start" } else { "none yet" }.to_string()).into(),
             match &source.error {
                 None => Cell::toned(Tone::Good, "ok"),
                 Some(error) => Cell::toned(Tone::Bad, error),

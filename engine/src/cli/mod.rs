@@ -13,9 +13,9 @@ mod print;
 mod query;
 mod run;
 mod simulate;
+mod sql;
 mod status;
 mod submit;
-mod sql;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
+use console::{Term, measure_text_width, truncate_str};
 use serde::Serialize;
-use unicode_width::UnicodeWidthStr;
 
 use super::Format;
 
@@ -86,6 +86,18 @@ impl Stream {
     /// One line.
     pub fn line(self, text: &str) {
         self.text(&format!("{text}\n"));
+    }
+
+    /// One line, cut where the terminal ends.
+    pub fn short_line(self, text: &str) {
+        let width = self.is_terminal().then(|| match self {
+            Stream::Out => Term::stdout().size().1,
+            Stream::Err => Term::stderr().size().1,
+        });
+        match width {
+            Some(width) => self.line(&truncate_str(text, usize::from(width), "…")),
+            None => self.line(text),
+        }
     }
 
     /// Text as it is.
@@ -165,12 +177,12 @@ impl Table {
 
     /// For people.
     pub fn text(&self, coloured: bool) -> String {
-        let mut widths: Vec<usize> = self.heads.iter().map(|(head, _)| head.width()).collect();
+        let mut widths: Vec<usize> = self.heads.iter().map(|(head, _)| measure_text_width(head)).collect();
         let rows: Vec<Vec<(Tone, String)>> =
             self.rows.iter().map(|row| row.iter().map(|cell| (cell.tone, one_line(&cell.text))).collect()).collect();
         for row in &rows {
             for (width, (_, text)) in widths.iter_mut().zip(row) {
-                *width = (*width).max(text.width());
+                *width = (*width).max(measure_text_width(text));
             }
         }
         let heads = self.heads.iter().map(|(head, _)| (Tone::Faint, head.clone())).collect();
@@ -178,7 +190,7 @@ impl Table {
         for row in std::iter::once(&heads).chain(&rows) {
             let mut line = String::new();
             for (index, ((tone, text), (_, side))) in row.iter().zip(&self.heads).enumerate() {
-                let blank = " ".repeat(widths[index] - text.width());
+                let blank = " ".repeat(widths[index] - measure_text_width(text));
                 let painted = paint(coloured, *tone, text);
                 let (before, after) =
                     if *side == Side::Right { (blank, String::new()) } else { (String::new(), blank) };

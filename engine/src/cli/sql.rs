@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::sync::mpsc;
 
 use super::Format;
-use super::run::wall_clock_ms;
+use crate::cluster::process::wall_clock_ms;
 use crate::shell::{Answer, Shell, ShellError, json};
 use crate::sql;
 

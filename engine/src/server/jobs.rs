@@ -96,7 +96,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<Str
     }
     let stored = store(&shared)?.job(&name).await?.ok_or_else(|| no_job(&name))?;
     let mut job = describe(&shared, &stored).await?;
-    job.explain = planned(&stored).map(|plan| explain::text(&plan));
+    job.explain = planned(&shared, &stored).map(|plan| explain::text(&plan));
     job.text = Some(stored.text);
     job.parameters = stored.parameters;
     Ok(Json(job).into_response())
@@ -226,7 +226,8 @@ async fn describe(shared: &Shared, stored: &StoredJob) -> Result<Job, Refused> {
         detail: stored.status_detail.clone(),
         created_at: stored.created_at.to_rfc3339(),
         frontier,
-        views: planned(stored).map_or_else(Vec::new, |plan| plan.views.iter().map(|view| view.name.clone()).collect()),
+        views: planned(shared, stored)
+            .map_or_else(Vec::new, |plan| plan.views.iter().map(|view| view.name.clone()).collect()),
         sources: view.map(|view| view.status.borrow().sources.clone()).unwrap_or_default(),
         sink,
         text: None,
@@ -235,8 +236,12 @@ async fn describe(shared: &Shared, stored: &StoredJob) -> Result<Job, Refused> {
     })
 }
 
-/// The plan of a job in the database, if this version can make it.
-fn planned(stored: &StoredJob) -> Option<Arc<crate::plan::Job>> {
+/// The plan of a job in the database, if this version can make it. Planning takes long; looking does not.
+fn planned(shared: &Shared, stored: &StoredJob) -> Option<Arc<crate::plan::Job>> {
+    let definition = (stored.created_at, stored.version);
+    if let Some(plan) = shared.plan(&stored.name, definition) {
+        return Some(plan);
+    }
     let spec = Spec {
         name: stored.name.clone(),
         text: stored.text.clone(),
@@ -244,5 +249,7 @@ fn planned(stored: &StoredJob) -> Option<Arc<crate::plan::Job>> {
         resolved: serde_json::from_str(&stored.resolved).ok()?,
         explain: String::new(),
     };
-    Some(catalog::rebind(spec).ok()?.plan)
+    let plan = catalog::rebind(spec).ok()?.plan;
+    shared.planned(&stored.name, definition, &plan);
+    Some(plan)
 }

@@ -20,10 +20,8 @@ const TIMES: std::ops::Range<&str> = "111000".."123000";
 
 /// None, with a word about it, where the recording is not there.
 pub fn recording() -> Option<Recording> {
-    let shared = std::env::var_os("VELIB_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
+    let shared = std::env::var_os("VELIB_TEST_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
     let packed = shared.join("velib/raw_opendata/v2.1_exports_5min_2024-10-31_2024-11-10_raw769.tar.zst");
     let quartiers = shared.join("zones/quartier_paris.geojson");
     let (Ok(file), true) = (std::fs::File::open(&packed), quartiers.exists()) else {

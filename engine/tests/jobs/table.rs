@@ -37,11 +37,8 @@ impl Table {
             let name = format!("\"{}\"", column.name());
             let text = match *column.type_() {
                 Type::FLOAT8 | Type::FLOAT4 | Type::NUMERIC => format!("trim_scale(round({name}::numeric, {DIGITS}))"),
-<<<<<<< HEAD
                 // 25 hours and a day and an hour are equal.
                 Type::INTERVAL => format!("justify_hours({name})"),
-=======
->>>>>>> cli
                 _ => name,
             };
             format!("coalesce({text}::text, '')")

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio_postgres::Client as Postgres;
 
+use super::clock::Clock;
 use super::show::{Line, Summary};
 use crate::client::Client;
 use crate::postgres::job::Status;
@@ -24,28 +25,14 @@ const RECORDED_PAUSE: Duration = Duration::from_millis(500);
 /// As many latencies are kept, for the percentiles: a week of polls every second.
 const LATENCIES: usize = 604_800;
 
-/// What time it is in the city.
-pub enum Clock {
-    /// Simulated.
-    Live {
-        /// When it began, by our clock.
-        began: DateTime<Utc>,
-        /// The city's time then.
-        start: DateTime<Utc>,
-        /// Its seconds in one of ours.
-        speed: f64,
-    },
-    /// The snapshot's.
-    Recorded,
-}
-
 /// Looks at the tables from the outside.
 pub struct Watch {
     url: String,
     database: Option<Postgres>,
     api: Client,
     jobs: Vec<String>,
-    clock: Clock,
+    /// Of the simulated city; a recording has none.
+    clock: Option<Clock>,
     began: Instant,
     /// The snapshot that each job is as of.
     as_of: BTreeMap<String, DateTime<Utc>>,
@@ -75,7 +62,7 @@ struct Counts {
 
 impl Watch {
     /// What is in the tables now is the beginning, not news.
-    pub async fn start(url: &str, api: Client, jobs: Vec<String>, clock: Clock) -> Result<Self> {
+    pub async fn start(url: &str, api: Client, jobs: Vec<String>, clock: Option<Clock>) -> Result<Self> {
         let mut watch = Watch {
             url: url.to_string(),
             database: None,
@@ -93,7 +80,7 @@ impl Watch {
             snapshots: 0,
             rows: 0,
         };
-        if matches!(watch.clock, Clock::Live { .. }) {
+        if watch.clock.is_some() {
             for (job, as_of, _) in watch.frontiers().await? {
                 watch.as_of.insert(job, as_of);
             }
@@ -116,8 +103,8 @@ impl Watch {
     /// What has arrived since the last look.
     pub async fn look(&mut self) -> Result<Vec<Line>> {
         let outcome = match self.clock {
-            Clock::Live { .. } => self.look_live().await,
-            Clock::Recorded => self.look_recorded().await,
+            Some(clock) => self.look_live(clock).await,
+            None => self.look_recorded().await,
         };
         if outcome.is_err() {
             // The connection may be the reason.
@@ -126,7 +113,7 @@ impl Watch {
         outcome
     }
 
-    async fn look_live(&mut self) -> Result<Vec<Line>> {
+    async fn look_live(&mut self, clock: Clock) -> Result<Vec<Line>> {
         for (job, as_of, committed) in self.frontiers().await? {
             if self.as_of.insert(job.clone(), as_of).is_some_and(|before| before >= as_of) {
                 continue;
@@ -148,28 +135,20 @@ impl Watch {
                 break;
             }
             let Some((_, pending)) = self.pending.pop_first() else { break };
-            lines.push(self.line(snapshot, pending.committed).await?);
+            lines.push(self.line(clock, snapshot, pending.committed).await?);
         }
         Ok(lines)
     }
 
-    async fn line(&mut self, snapshot: DateTime<Utc>, committed: DateTime<Utc>) -> Result<Line> {
-        let ms = (committed - snapshot).num_milliseconds().max(0) as u64;
+    async fn line(&mut self, clock: Clock, snapshot: DateTime<Utc>, committed: DateTime<Utc>) -> Result<Line> {
+        let ms = (committed - clock.real_time(snapshot)).num_milliseconds().max(0) as u64;
         if self.latencies.len() < LATENCIES {
             self.latencies.push(ms);
         }
         let (rows, _) = self.changed().await;
         self.snapshots += 1;
         self.rows += rows;
-        self.with_alarms(Line {
-            committed,
-            city: self.city_time(snapshot),
-            ms: Some(ms),
-            snapshots: 1,
-            rows,
-            ..Line::default()
-        })
-        .await
+        self.with_alarms(Line { committed, city: snapshot, ms: Some(ms), snapshots: 1, rows, ..Line::default() }).await
     }
 
     /// A recording goes by faster than anybody can read: a line is what has come since the one before.
@@ -192,7 +171,7 @@ impl Watch {
         }
         self.snapshots += snapshots;
         self.rows += rows;
-        let line = Line { committed, city: self.city_time(as_of), ms: None, snapshots, rows, ..Line::default() };
+        let line = Line { committed, city: as_of, ms: None, snapshots, rows, ..Line::default() };
         Ok(vec![self.with_alarms(line).await?])
     }
 
@@ -204,16 +183,6 @@ impl Watch {
         line.critical = now.len();
         self.alarms = now;
         Ok(line)
-    }
-
-    fn city_time(&self, snapshot: DateTime<Utc>) -> DateTime<Utc> {
-        match &self.clock {
-            Clock::Recorded => snapshot,
-            Clock::Live { began, start, speed } => {
-                let passed = (snapshot - began).num_milliseconds() as f64 * speed;
-                *start + TimeDelta::milliseconds(passed as i64)
-            }
-        }
     }
 
     /// Rows changed and snapshots taken in since the last call, as the cluster counts them. A new

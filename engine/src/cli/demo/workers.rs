@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::sync::mpsc;
 
+use super::clock::Clock;
 use crate::cli::log;
 
 /// Tells the worker's process id, waits for the end of its input, asks the worker to stop, and ends with it.
@@ -51,6 +52,8 @@ pub struct Layout {
     pub workers: usize,
     /// The URL of the database.
     pub database: String,
+    /// What they take for the time, if not the world's.
+    pub clock: Option<Clock>,
 }
 
 /// The processes.
@@ -188,6 +191,10 @@ impl Workers {
             }
         }
         command.env("VELIB_DATABASE_URL", &self.layout.database).env("VELIB_CLUSTER__SECRET", &self.secret);
+        if let Some(clock) = &self.layout.clock {
+            let start = clock.start.timestamp_millis().to_string();
+            command.env("VELIB_CLOCK__SPEED", format!("{:?}", clock.speed)).env("VELIB_CLOCK__START_MS", start);
+        }
         // Out of reach of the terminal's Ctrl-C: the demo stops things in their order.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut shell = command.spawn().context("/bin/sh could not be started")?;
