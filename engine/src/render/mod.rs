@@ -34,7 +34,7 @@ pub fn job<'scope>(
     let mut outputs = Vec::new();
     let mut built = HashMap::new();
     for (i, view) in job.views.iter().enumerate() {
-let names = Names::new(job, view);
+        let names = Names::new(job, view);
         let errors = Errors::default();
         let mut render = Render { scope, inputs: &inputs, views: &collections, built: &mut built, names, errors };
         let mut rows = render.node(&view.plan);
