@@ -158,7 +158,7 @@ impl Show {
         head("the cluster");
         code(&format!("velib status --api {}", look.api));
         if let Some(id) = look.workers.last() {
-            head("an accident: the worker comes back, and nothing is lost");
+            head("an accident: the worker comes back, the jobs begin anew, the tables go on");
             code(&format!("kill -9 {id}"));
         }
         to.line("");
