@@ -139,7 +139,8 @@ fn install(worker: &mut Worker, prepared: &Prepared, gather: usize, feeds: bool)
             output(closed);
         }
     };
-    let mut handles: Inputs = plan.inputs.iter().map(|_| InputHandle::new()).collect();
+    // A job that reads nothing has an input as well, for its time to pass.
+    let mut handles: Inputs = (0..plan.inputs.len().max(1)).map(|_| InputHandle::new()).collect();
     worker.dataflow_named::<Time, _, _>(&plan.name, |scope| {
         let inputs = handles.iter_mut().map(|handle| scope.input_from(handle)).collect();
         render::job(scope, plan, inputs, gather, sink);

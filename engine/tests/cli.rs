@@ -1,5 +1,7 @@
 //! The command line as its users meet it: the program itself, with what it prints and how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

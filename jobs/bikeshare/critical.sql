@@ -178,13 +178,19 @@ COMMENT ON COLUMN critical_by_area.share_full IS 'Share of its stations with an 
 
 -- A turn that clears an alarm, beside the one that raised it, is an alarm that is over.
 CREATE VIEW empty_over AS
-SELECT station_id, raised, before AS began, at AS ended
-FROM (SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before FROM empty_turns) AS turns
+SELECT station_id, before AS began, at AS ended
+FROM (
+    SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before
+    FROM empty_turns
+) AS turns
 WHERE NOT raised;
 
 CREATE VIEW full_over AS
-SELECT station_id, raised, before AS began, at AS ended
-FROM (SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before FROM full_turns) AS turns
+SELECT station_id, before AS began, at AS ended
+FROM (
+    SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before
+    FROM full_turns
+) AS turns
 WHERE NOT raised;
 
 -- Rows are written once and stay in PostgreSQL; the engine forgets them after an hour.

@@ -320,7 +320,8 @@ COMMENT ON COLUMN station_hour.share_closed IS 'Share of the time in which it wa
 COMMENT ON COLUMN station_hour.seconds IS 'How much of the hour is known; averages and shares are of this time.';
 COMMENT ON COLUMN station_hour.snapshots IS 'Snapshots in the hour that counted its bikes.';
 
--- The stations of an area side by side. The sum of their averages is the average of their sum.
+-- The stations of an area side by side. The sum of their averages is the average of their sum. Only stations that are
+-- still listed: where they lie is not known of others.
 CREATE MATERIALIZED VIEW area_hour WITH (key = 'area_id, hour', retain = '2 days', retain_column = 'hour') AS
 SELECT
     s.area_id,

@@ -21,6 +21,8 @@ use crate::source::{Context, build_client};
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Before the next generation is tried, so that a peer which fails at once is not met in a tight loop.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a process that stops waits for the others of its generation to stop with it.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// The current time, in milliseconds since 1970.
 pub fn wall_clock_ms() -> u64 {
@@ -113,6 +115,9 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         }
         shared.dissolved();
         if *stop.borrow() {
+            // When all stop, the leader still commits what is closed, which takes the others; then it ends
+            // the generation for all of them. When only this one stops, the others go on until it is gone.
+            let _ = tokio::time::timeout(LEAVE, generation.ended()).await;
             break;
         }
         let reason = generation.ended().await;

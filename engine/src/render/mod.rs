@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use timely::dataflow::Scope;
 use timely::dataflow::operators::{Concatenate, ToStream};
+use velib_operators::accumulate::Expiry;
 use velib_operators::map::{Program, map};
 use velib_operators::output::{self, Closed};
 use velib_operators::{Errors, Expr, Rows, Time, Updates, temporal};
@@ -20,7 +21,7 @@ use crate::plan::names::Names;
 use crate::plan::{From, Job, Map, Node, Temporal};
 use expressions::Columns;
 
-/// Builds `job` over `inputs`, one stream for each of `Job::inputs`. What its views yield comes together
+/// Builds `job` over `inputs`, one stream for each of `Job::inputs`, or one that only tells the time where it has none. What its views yield comes together
 /// on worker `index`, where `sink` is called as the frontier moves.
 pub fn job<'scope>(
     scope: Scope<'scope, Time>,
@@ -36,9 +37,13 @@ pub fn job<'scope>(
         let names = Names::new(job, view);
         let errors = Errors::default();
         let mut render = Render { scope, inputs: &inputs, views: &collections, built: &mut built, names, errors };
-        let rows = render.node(&view.plan);
+        let mut rows = render.node(&view.plan);
+        if job.inputs.is_empty() {
+            rows = scope.concatenate([rows, inputs[0].clone()]);
+        }
         let errors = render.errors.take();
-        outputs.push(output::View { rows: rows.clone(), schema: view.schema.clone(), errors });
+        let retain = view.retain.map(|retain| Expiry { group: retain.column, after_ms: retain.after_ms });
+        outputs.push(output::View { rows: rows.clone(), schema: view.schema.clone(), retain, errors });
         collections.insert(i, rows);
     }
     output::output(scope, &format!("{}.output", job.name), outputs, index, sink);
