@@ -11,9 +11,10 @@ use serde_json::Value;
 use velib_engine::postgres::private::{Durability, Private};
 
 const NOBODY: &str = "http://127.0.0.1:1";
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "demo",
     "run",
+    "sql",
     "worker",
     "submit",
     "jobs",

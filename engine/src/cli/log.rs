@@ -61,8 +61,9 @@ fn panicked(info: &PanicHookInfo<'_>) {
     let thread = thread.name().unwrap_or("unnamed");
     let message = info.payload_as_str().unwrap_or("no reason given");
     let message = message.lines().next().unwrap_or_default();
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let first = !thread.starts_with("timely:") || {
+    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_string();
+    let place = info.location().map(|place| format!("{}:{}", file(place.file()), place.line())).unwrap_or_default();
+    let first = !(thread.starts_with("timely:") || thread == "generation") || {
         // A poisoned lock would be our own panic: then everything is told.
         let now = Instant::now();
         LAST.lock().is_ok_and(|mut last| last.replace(now).is_none_or(|then| now - then > SAME_CAUSE))
