@@ -135,19 +135,31 @@ pub enum Side {
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
     text: String,
+    /// For programs, where that is something else.
+    plain: Option<String>,
     tone: Tone,
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Cell { text: text.into(), tone: Tone::Plain }
+        Cell { text: text.into(), ..Cell::default() }
     }
 }
 
 impl Cell {
     /// Text with a meaning.
     pub fn toned(tone: Tone, text: impl Into<String>) -> Self {
-        Cell { text: text.into(), tone }
+        Cell { text: text.into(), plain: None, tone }
+    }
+
+    /// A number of things.
+    pub fn count(number: u64) -> Self {
+        Cell { text: count(number), plain: Some(number.to_string()), tone: Tone::Plain }
+    }
+
+    /// The same with a meaning.
+    pub fn with(self, tone: Tone) -> Self {
+        Cell { tone, ..self }
     }
 
     /// On its own, outside of a table.
@@ -207,7 +219,8 @@ impl Table {
     pub fn csv(&self) -> String {
         let mut out = csv_row(self.heads.iter().map(|(head, _)| Some(head.as_str())));
         for row in &self.rows {
-            out.push_str(&csv_row(row.iter().map(|cell| Some(cell.text.as_str()))));
+            let texts = row.iter().map(|cell| cell.plain.as_deref().unwrap_or(&cell.text));
+            out.push_str(&csv_row(texts.map(|text| Some(text).filter(|text| !text.is_empty()))));
         }
         out
     }
@@ -348,11 +361,11 @@ mod tests {
     fn columns_line_up_whatever_is_in_them() {
         let mut table = Table::new([("name", Side::Left), ("bikes", Side::Right), ("note", Side::Left)]);
         table.push(vec!["Île-de-France".into(), "7".into(), "".into()]);
-        table.push(vec!["東京".into(), Cell::toned(Tone::Bad, "1,204"), "two\nlines".into()]);
+        table.push(vec!["東京".into(), Cell::count(1204).with(Tone::Bad), "two\nlines".into()]);
         let expected = "name           bikes  note\nÎle-de-France      7\n東京           1,204  two⏎lines\n";
         assert_eq!(table.text(false), expected);
         assert!(table.text(true).contains("\x1b[31m1,204\x1b[0m  two⏎lines"));
-        assert_eq!(table.csv(), "name,bikes,note\nÎle-de-France,7,\"\"\n東京,\"1,204\",\"two\nlines\"\n");
+        assert_eq!(table.csv(), "name,bikes,note\nÎle-de-France,7,\n東京,1204,\"two\nlines\"\n");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Client as Postgres;
 
 use super::clock::Clock;
@@ -18,6 +18,9 @@ use crate::postgres::{PostgresError, connect};
 
 /// A snapshot is told after this, though a job has not arrived at it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A job whose time has passed on before a snapshot reaches it takes it in at its own time: what two jobs
+/// took in within this many real milliseconds is the same snapshot.
+const SAME_MS: f64 = 400.0;
 /// Snapshots that some jobs have not arrived at; the oldest are told when there are more.
 const PENDING: usize = 32;
 /// How many lines a second a recording may make.
@@ -38,8 +41,12 @@ pub struct Watch {
     as_of: BTreeMap<String, DateTime<Utc>>,
     /// Snapshots that some job is as of and not all have arrived at.
     pending: BTreeMap<DateTime<Utc>, Pending>,
+    /// The last snapshot that was told.
+    last: Option<DateTime<Utc>>,
     alarms: BTreeMap<(String, String), String>,
     counts: Counts,
+    /// Rows and snapshots that no line has told of yet.
+    early: (u64, u64),
     told: Instant,
     over: bool,
     latencies: Vec<u64>,
@@ -72,8 +79,10 @@ impl Watch {
             began: Instant::now(),
             as_of: BTreeMap::new(),
             pending: BTreeMap::new(),
+            last: None,
             alarms: BTreeMap::new(),
             counts: Counts::default(),
+            early: (0, 0),
             told: Instant::now(),
             over: false,
             latencies: vec![],
@@ -114,11 +123,14 @@ impl Watch {
     }
 
     async fn look_live(&mut self, clock: Clock) -> Result<Vec<Line>> {
+        let same = TimeDelta::milliseconds((SAME_MS * clock.speed) as i64);
         for (job, as_of, committed) in self.frontiers().await? {
-            if self.as_of.insert(job.clone(), as_of).is_some_and(|before| before >= as_of) {
+            let before = self.as_of.insert(job.clone(), as_of);
+            if before.is_some_and(|before| before >= as_of) || self.last.is_some_and(|last| as_of - last < same) {
                 continue;
             }
-            let pending = self.pending.entry(as_of).or_insert_with(|| Pending {
+            let known = self.pending.range(as_of - same..=as_of + same).next().map(|(snapshot, _)| *snapshot);
+            let pending = self.pending.entry(known.unwrap_or(as_of)).or_insert_with(|| Pending {
                 since: Instant::now(),
                 committed,
                 jobs: BTreeSet::new(),
@@ -129,12 +141,13 @@ impl Watch {
         let mut lines = vec![];
         while let Some(first) = self.pending.first_entry() {
             let snapshot = *first.key();
-            let all = self.jobs.iter().all(|job| self.as_of.get(job).is_some_and(|as_of| *as_of >= snapshot));
+            let all = self.jobs.iter().all(|job| self.as_of.get(job).is_some_and(|as_of| *as_of > snapshot - same));
             let waited = first.get().since.elapsed() > PATIENCE;
             if !all && !waited && self.pending.len() <= PENDING {
                 break;
             }
             let Some((_, pending)) = self.pending.pop_first() else { break };
+            self.last = Some(snapshot);
             lines.push(self.line(clock, snapshot, pending.committed).await?);
         }
         Ok(lines)
@@ -163,6 +176,14 @@ impl Watch {
         let frontiers = self.frontiers().await?;
         let (rows, snapshots) = self.changed().await;
         self.over = over;
+        if frontiers.len() < self.jobs.len() {
+            // Not all of the tables are there yet: what was counted is part of the first line.
+            self.early.0 += rows;
+            self.early.1 += snapshots;
+            return Ok(vec![]);
+        }
+        let (rows, snapshots) = (rows + self.early.0, snapshots + self.early.1);
+        self.early = (0, 0);
         let Some((_, as_of, committed)) = frontiers.into_iter().min_by_key(|(_, as_of, _)| *as_of) else {
             return Ok(vec![]);
         };

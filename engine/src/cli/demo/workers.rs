@@ -244,7 +244,7 @@ fn readable(line: &str) -> (bool, String) {
     let Ok(Value::Object(fields)) = serde_json::from_str(line) else { return (true, line.to_string()) };
     let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
     let others = fields.iter().filter(|(name, _)| {
-        !matches!(name.as_str(), "timestamp" | "level" | "target" | "message" | "span" | "spans" | "threadName")
+        !matches!(name.as_str(), "timestamp" | "level" | "target" | "message" | "span" | "spans" | "thread" | "place")
     });
     let others: Vec<String> = others
         .map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_string)))
