@@ -19,31 +19,28 @@ const START: i64 = 1_730_790_000;
 /// A station, its bikes and its docks, in the order of ids.
 pub type Rows = Vec<(String, i64, i64)>;
 
-/// The first documents of the city.
+/// What the first documents of the city say.
 pub struct Life {
     pub states: Vec<Rows>,
-    status: Vec<String>,
-    information: String,
-    quartiers: String,
+}
+
+fn born() -> City {
+    City::with_traffic(SEED, STATIONS, START, Traffic::Forced { share: CHANGED, every: STEP })
 }
 
 impl Life {
     pub fn of(documents: usize) -> Life {
-        let mut city = City::with_traffic(SEED, STATIONS, START, Traffic::Forced { share: CHANGED, every: STEP });
-        let (information, quartiers) = (city.information_document(), city.quartiers_document());
-        let (mut states, mut status) = (vec![], vec![]);
-        for step in 0..documents {
-            city.advance_to(START + step as i64 * STEP);
-            let rows = city.stations().iter().zip(city.readings());
-            let row = |(station, reading): (&velib_engine::simulate::Station, velib_engine::simulate::Reading)| {
+        let mut city = born();
+        let mut state = |document| {
+            city.advance_to(START + document as i64 * STEP);
+            let rows = city.stations().iter().zip(city.readings()).map(|(station, reading)| {
                 (station.id.to_string(), i64::from(reading.bikes.total()), i64::from(reading.docks))
-            };
-            let mut rows: Rows = rows.map(row).collect();
+            });
+            let mut rows: Rows = rows.collect();
             rows.sort();
-            states.push(rows);
-            status.push(city.status_document());
-        }
-        Life { states, status, information, quartiers }
+            rows
+        };
+        Life { states: (0..documents).map(&mut state).collect() }
     }
 
     /// Milliseconds of a recorded document.
@@ -58,14 +55,16 @@ impl Life {
 
     /// Documents as files named after their times, and the areas.
     pub fn record(&self, folder: &Path) {
-        std::fs::write(folder.join("quartiers.geojson"), &self.quartiers).unwrap();
+        let mut city = born();
+        std::fs::write(folder.join("quartiers.geojson"), city.quartiers_document()).unwrap();
         let name = |kind: &str, document: usize| {
             let time = DateTime::from_timestamp_millis(Life::time(document)).unwrap();
             folder.join(format!("{kind}_{}.json", time.format("%Y-%m-%dT%H-%M-%SZ")))
         };
-        std::fs::write(name("information", 0), &self.information).unwrap();
-        for (document, text) in self.status.iter().enumerate() {
-            std::fs::write(name("status", document), text).unwrap();
+        std::fs::write(name("information", 0), city.information_document()).unwrap();
+        for document in 0..self.states.len() {
+            city.advance_to(START + document as i64 * STEP);
+            std::fs::write(name("status", document), city.status_document()).unwrap();
         }
     }
 }
