@@ -20,8 +20,9 @@ use crate::plan::names::Names;
 use crate::plan::{From, Job, Map, Node, Temporal};
 use expressions::Columns;
 
-/// Builds `job` over `inputs`, one stream for each of `Job::inputs`, or one that only tells the time where it has none. What its views yield comes together
-/// on worker `index`, where `sink` is called as the frontier moves.
+/// Builds `job` over `inputs`, one stream for each of `Job::inputs`, or one that only tells the time where
+/// it has none. What its views yield comes together on worker `index`, where `sink` is called as the
+/// frontier moves.
 pub fn job<'scope>(
     scope: Scope<'scope, Time>,
     job: &Job,
@@ -33,7 +34,7 @@ pub fn job<'scope>(
     let mut outputs = Vec::new();
     let mut built = HashMap::new();
     for (i, view) in job.views.iter().enumerate() {
-let names = Names::new(job, view);
+        let names = Names::new(job, view);
         let errors = Errors::default();
         let mut render = Render { scope, inputs: &inputs, views: &collections, built: &mut built, names, errors };
         let mut rows = render.node(&view.plan);
