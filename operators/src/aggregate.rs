@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{SortColumn, filter_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::compute::{SortColumn, filter_record_batch, lexsort_to_indices};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use crate::arrange::{Layout, Values, arrange};
 use crate::errors::message;
-use crate::map::batch;
+use crate::map::{batch, take_rows};
 use crate::recompute::{Group, Ordered, recompute};
 use crate::{Diff, Errors, Expr, Row, RowCodec, Rows};
 
@@ -72,7 +72,7 @@ fn evaluate(call: &Call, rows: &RecordBatch) -> Result<ArrayRef> {
     let order = call.function.order_bys();
     if !order.is_empty() && rows.num_rows() > 1 {
         let columns = order.iter().map(|by| by.evaluate_to_sort_column(&rows)).collect::<Result<Vec<SortColumn>>>()?;
-        rows = take_record_batch(&rows, &lexsort_to_indices(&columns, None)?)?;
+        rows = take_rows(&rows, &lexsort_to_indices(&columns, None)?)?;
     }
     let mut accumulator = call.function.create_accumulator()?;
     if rows.num_rows() > 0 {

@@ -4,7 +4,7 @@
 //! alone: they become messages, the others go on.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
+use arrow::compute::{filter, filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
@@ -40,7 +40,7 @@ impl Program {
                 let mut bad = Vec::new();
                 self.separate(&updates, 0, updates.rows.num_rows(), &mut good, &mut bad);
                 let kept = UInt32Array::from(good);
-                let rows = take_record_batch(&updates.rows, &kept).expect("indices of rows");
+                let rows = take_rows(&updates.rows, &kept).expect("indices of rows");
                 let diffs = take(&updates.diffs, &kept, None).expect("indices of rows");
                 let diffs = Int64Array::from(diffs.to_data());
                 match self.evaluate(&rows, &diffs) {
@@ -110,6 +110,16 @@ impl Program {
 pub fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> RecordBatch {
     let options = RecordBatchOptions::new().with_row_count(Some(rows)).with_match_field_names(false);
     RecordBatch::try_new_with_options(nullable(schema), columns, &options).expect("columns of the schema's types")
+}
+
+/// The rows of these indices, also of a batch without columns.
+///
+/// # Errors
+/// An index beyond the rows.
+pub fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().map(|column| take(column, indices, None)).collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
 }
 
 /// The schema with every column nullable: a promise of `NOT NULL` is the planner's, and an outer join or a

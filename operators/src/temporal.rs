@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take, take_record_batch};
+use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use crate::map::batch;
+use crate::map::{batch, take_rows};
 use crate::schedule::Schedule;
 use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
 
@@ -94,7 +94,7 @@ fn place(updates: Updates, schema: &SchemaRef, from: Option<usize>, until: Optio
         } else {
             let indices = UInt32Array::from(indices);
             let diffs = take(&updates.diffs, &indices, None).expect("indices of rows");
-            (take_record_batch(&rows, &indices).expect("indices of rows"), Int64Array::from(diffs.to_data()))
+            (take_rows(&rows, &indices).expect("indices of rows"), Int64Array::from(diffs.to_data()))
         };
         let diffs = if leaves { diffs.unary(|diff: Diff| -diff) } else { diffs };
         (time, Updates::new(time, rows, diffs))

@@ -21,8 +21,9 @@ use crate::plan::names::Names;
 use crate::plan::{From, Job, Map, Node, Temporal};
 use expressions::Columns;
 
-/// Builds `job` over `inputs`, one stream for each of `Job::inputs`, or one that only tells the time where it has none. What its views yield comes together
-/// on worker `index`, where `sink` is called as the frontier moves.
+/// Builds `job` over `inputs`, one stream for each of `Job::inputs`, or one that only tells the time where
+/// it has none. What its views yield comes together on worker `index`, where `sink` is called as the
+/// frontier moves.
 pub fn job<'scope>(
     scope: Scope<'scope, Time>,
     job: &Job,

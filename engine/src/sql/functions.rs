@@ -16,6 +16,7 @@ use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::{self as rules, AnalyzerRule, OptimizerRule};
 
 use super::error::refuse;
+use super::filters::{PushDownFilters, all_rules};
 use super::intervals::ComparedIntervals;
 use super::temporal::{Elsewhere, TemporalFilters};
 
@@ -98,7 +99,8 @@ pub(crate) fn planning_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
 
 /// What answers one-off queries: all of DataFusion, and `now()` wherever it stands.
 pub(crate) fn session_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
-    let mut state = state(extra).with_analyzer_rules(analyzer_rules(Elsewhere::Value)).build();
+    let mut state =
+        state(extra).with_analyzer_rules(analyzer_rules(Elsewhere::Value)).with_optimizer_rules(all_rules()).build();
     // Executed as it is written, a subquery with several rows is an error.
     state.config_mut().options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = true;
     state
@@ -116,7 +118,8 @@ fn analyzer_rules(elsewhere: Elsewhere) -> Vec<Arc<dyn AnalyzerRule + Send + Syn
 fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
     let now = Moment::function(NOW, &["current_timestamp"], now_type());
     let mut functions: HashMap<String, Arc<ScalarUDF>> = DEFAULT_FUNCTIONS.clone();
-    for function in extra.iter().cloned().chain([Arc::new(now)]) {
+    let sign = functions.get("signum").map(|signum| Arc::new(signum.as_ref().clone().with_aliases(["sign"])));
+    for function in extra.iter().cloned().chain([Arc::new(now)]).chain(sign) {
         for name in function.aliases() {
             functions.insert(name.clone(), function.clone());
         }
@@ -150,7 +153,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(rules::eliminate_cross_join::EliminateCrossJoin::new()),
         Arc::new(rules::propagate_empty_relation::PropagateEmptyRelation::new()),
         Arc::new(rules::eliminate_outer_join::EliminateOuterJoin::new()),
-        Arc::new(rules::push_down_filter::PushDownFilter::new()),
+        Arc::new(PushDownFilters::new()),
         Arc::new(rules::eliminate_group_by_constant::EliminateGroupByConstant::new()),
         Arc::new(rules::common_subexpr_eliminate::CommonSubexprEliminate::new()),
         Arc::new(rules::optimize_projections::OptimizeProjections::new()),

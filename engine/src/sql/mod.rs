@@ -6,6 +6,7 @@
 
 mod bind;
 mod error;
+mod filters;
 mod functions;
 mod intervals;
 mod lower;

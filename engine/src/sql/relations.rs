@@ -14,7 +14,8 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanne
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{
-    self, CastKind, Query, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value, VisitMut, VisitorMut,
+    self, BinaryOperator, CastKind, Query, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value, VisitMut,
+    VisitorMut,
 };
 use std::ops::ControlFlow;
 
@@ -224,6 +225,9 @@ impl VisitorMut for Spelling {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
+        if matches!(expr, ast::Expr::IsDistinctFrom(..) | ast::Expr::IsNotDistinctFrom(..)) {
+            return bind_distinct(expr);
+        }
         let ast::Expr::AtTimeZone { timestamp, time_zone } = expr else { return ControlFlow::Continue(()) };
         let zone = match time_zone.as_ref() {
             ast::Expr::Value(value) => match &value.value {
@@ -248,6 +252,36 @@ impl VisitorMut for Spelling {
         };
         ControlFlow::Continue(())
     }
+}
+
+/// The parser reads `a IS DISTINCT FROM b AND c` as `a IS DISTINCT FROM (b AND c)`: what was not in
+/// parentheses comes out again.
+fn bind_distinct(expr: &mut ast::Expr) -> ControlFlow<datafusion::error::DataFusionError> {
+    let (ast::Expr::IsDistinctFrom(_, right) | ast::Expr::IsNotDistinctFrom(_, right)) = expr else {
+        return ControlFlow::Continue(());
+    };
+    let ast::Expr::BinaryOp { op, .. } = right.as_ref() else { return ControlFlow::Continue(()) };
+    match op {
+        BinaryOperator::And => {}
+        BinaryOperator::Or => {
+            return ControlFlow::Break(refuse(
+                "it is open what OR joins behind IS DISTINCT FROM",
+                "put it in parentheses, as in (a IS DISTINCT FROM b) OR c",
+                "distinct",
+            ));
+        }
+        _ => return ControlFlow::Continue(()),
+    }
+    let mut whole = std::mem::replace(right.as_mut(), ast::Expr::value(Value::Null));
+    let mut first = &mut whole;
+    while let ast::Expr::BinaryOp { left, op: BinaryOperator::And, .. } = first {
+        first = left;
+    }
+    let compared = std::mem::replace(first, ast::Expr::value(Value::Null));
+    **right = compared;
+    std::mem::swap(first, expr);
+    *expr = whole;
+    ControlFlow::Continue(())
 }
 
 /// DataFusion plans `INTERSECT ALL` and `EXCEPT ALL` as joins, which do not count copies.

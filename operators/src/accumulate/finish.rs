@@ -75,17 +75,16 @@ impl Finish {
                 return Ok(firsts(codec, cells, &aggregate.output));
             }
             Function::Sum | Function::Avg if matches!(cells.first(), Some(Cell::Integer(..))) => {
-                let mean = aggregate.function == Function::Avg;
-                if mean {
-                    Arc::new(
-                        cells
-                            .iter()
-                            .map(|cell| integer(cell).map(|(n, sum)| sum as f64 / n as f64))
-                            .collect::<Float64Array>(),
-                    )
-                } else {
-                    return integers(cells, &aggregate.output);
-                }
+                let input = self.grouping.input.field(aggregate.arguments[0]).data_type();
+                return match (aggregate.function, input) {
+                    (Function::Sum, _) => integers(cells, &aggregate.output),
+                    (_, DataType::Decimal128(_, scale)) => decimal_means(cells, *scale, &aggregate.output),
+                    _ => {
+                        let mean = |cell: &&Cell| integer(cell).map(|(n, sum)| sum as f64 / n as f64);
+                        let means: ArrayRef = Arc::new(cells.iter().map(mean).collect::<Float64Array>());
+                        cast(&means, &aggregate.output)
+                    }
+                };
             }
             Function::Count => Arc::new(Int64Array::from_iter_values(cells.iter().map(|cell| match cell {
                 Cell::Count(count) => *count,
@@ -159,6 +158,26 @@ fn integers(cells: &[&Cell], output: &DataType) -> Result<ArrayRef, String> {
     let sums = sums.map(|sum| sum.map(|sum| i64::try_from(sum).map_err(|_| overflow(sum))).transpose());
     let sums: ArrayRef = Arc::new(sums.collect::<Result<Int64Array, String>>()?);
     cast(&sums, output)
+}
+
+/// Means of decimals with `scale` digits behind the point, cut off behind the last digit of the result.
+fn decimal_means(cells: &[&Cell], scale: i8, output: &DataType) -> Result<ArrayRef, String> {
+    let DataType::Decimal128(precision, to) = *output else {
+        let unit = 10f64.powi(i32::from(scale));
+        let mean = |cell: &&Cell| integer(cell).map(|(n, sum)| sum as f64 / n as f64 / unit);
+        let means: ArrayRef = Arc::new(cells.iter().map(mean).collect::<Float64Array>());
+        return cast(&means, output);
+    };
+    let more = u32::try_from(to - scale).map_err(|_| format!("a mean has {scale} digits, which {output} has not"))?;
+    let mean = |(n, sum): (i64, i128)| {
+        let scaled = 10i128.checked_pow(more).and_then(|unit| sum.checked_mul(unit));
+        scaled.map(|sum| sum / i128::from(n)).ok_or_else(|| format!("the sum {sum} of a mean does not fit {output}"))
+    };
+    let means = cells.iter().map(|cell| integer(cell).map(mean).transpose());
+    let means = means.collect::<Result<Decimal128Array, _>>()?;
+    let means = means.with_precision_and_scale(precision, to).map_err(|e| message(&e))?;
+    means.validate_decimal_precision(precision).map_err(|e| message(&e))?;
+    Ok(Arc::new(means))
 }
 
 /// Results that are floats.

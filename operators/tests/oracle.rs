@@ -1,0 +1,642 @@
+//! Random updates through single operators: what has come out up to any time is what a recomputation of
+//! all that went in yields, on 1 and on 3 workers.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::compute::{SortOptions, cast};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::functions_aggregate::{count::count_udaf, min_max::min_udaf, string_agg::string_agg_udaf};
+use datafusion::logical_expr::Operator as Op;
+use datafusion::physical_expr::PhysicalSortExpr;
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::InputHandle;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::{Concatenate, Input, Operator, Probe};
+use velib_operators::accumulate::{Accumulator, Expiry, Function, Grouping, Regression, accumulate, distinct};
+use velib_operators::aggregate::{Call, aggregate};
+use velib_operators::arrange::Layout;
+use velib_operators::join::{Side, divide, inner, pad, project};
+use velib_operators::map::{Program, map};
+use velib_operators::previous::previous;
+use velib_operators::temporal::temporal;
+use velib_operators::topk::topk;
+use velib_operators::{Diff, Errors, Expr, Rows, Time, Updates};
+
+/// Values of a row; every column is a nullable integer.
+type Row = Vec<Option<i64>>;
+type Bag = BTreeMap<Row, Diff>;
+/// An input's changes at a time.
+type Step = (Time, usize, Vec<(Row, Diff)>);
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn value(&mut self) -> Option<i64> {
+        let value = self.below(7) as i64;
+        (value < 6).then_some(value - 2)
+    }
+}
+
+/// What enters: rows of so many columns for each input, some of which leave again unless they only come.
+fn script(random: &mut Random, inputs: &[usize], appended: bool) -> Vec<Step> {
+    let mut held: Vec<Vec<Row>> = vec![vec![]; inputs.len()];
+    let mut time = 0;
+    let mut steps = vec![];
+    for _ in 0..12 {
+        time += 1 + random.below(3);
+        for (input, width) in inputs.iter().enumerate() {
+            let mut changes = vec![];
+            for _ in 0..random.below(5) {
+                if !appended && !held[input].is_empty() && random.below(5) < 2 {
+                    let at = random.below(held[input].len() as u64) as usize;
+                    changes.push((held[input].swap_remove(at), -1));
+                } else {
+                    let row: Row = (0..*width).map(|_| random.value()).collect();
+                    held[input].push(row.clone());
+                    changes.push((row, 1));
+                }
+            }
+            if !appended && random.below(8) == 0 {
+                changes.extend(held[input].drain(..).map(|row| (row, -1)));
+            }
+            steps.push((time, input, changes));
+        }
+    }
+    steps
+}
+
+fn schema(width: usize) -> SchemaRef {
+    Arc::new(Schema::new((0..width).map(|i| Field::new(format!("c{i}"), DataType::Int64, true)).collect::<Vec<_>>()))
+}
+
+fn batch(width: usize, rows: &[&Row]) -> RecordBatch {
+    let column = |i: usize| -> ArrayRef { Arc::new(rows.iter().map(|row| row[i]).collect::<Int64Array>()) };
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    RecordBatch::try_new_with_options(schema(width), (0..width).map(column).collect(), &options).unwrap()
+}
+
+type Handle = InputHandle<Time, CapacityContainerBuilder<Vec<Updates>>>;
+
+/// Builds an operator over its inputs.
+type Build = dyn for<'scope> Fn(Vec<Rows<'scope>>, &mut Errors<'scope>) -> Rows<'scope> + Send + Sync;
+
+/// Lets the closure be one for all scopes.
+fn builder<F>(build: F) -> Arc<Build>
+where
+    F: for<'scope> Fn(Vec<Rows<'scope>>, &mut Errors<'scope>) -> Rows<'scope> + Send + Sync + 'static,
+{
+    Arc::new(build)
+}
+
+/// The changes that come out, by time; errors come out as rows of one null.
+fn run(workers: usize, widths: &[usize], steps: &[Step], end: Time, build: Arc<Build>) -> BTreeMap<Time, Bag> {
+    let (send, receive) = channel();
+    let send = std::sync::Mutex::new(send);
+    let (widths, steps) = (widths.to_vec(), steps.to_vec());
+    timely::execute(timely::Config::process(workers), move |worker| {
+        let send = send.lock().unwrap().clone();
+        let (index, peers) = (worker.index(), worker.peers());
+        let mut handles: Vec<Handle> = widths.iter().map(|_| InputHandle::new()).collect();
+        let probe = worker.dataflow::<Time, _, _>(|scope| {
+            let inputs = handles.iter_mut().map(|handle| scope.input_from(handle)).collect();
+            let mut errors = Errors::default();
+            let rows = build(inputs, &mut errors);
+            let faults = errors.take();
+            let failed = send.clone();
+            let faults = scope.concatenate(faults).unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(
+                Pipeline,
+                "faults",
+                move |_, _| {
+                    move |input, _| {
+                        input.for_each(|_, data| {
+                            data.drain(..).for_each(|(_, time, diff)| failed.send((time, vec![None], diff)).unwrap());
+                        });
+                    }
+                },
+            );
+            let out = rows.unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, "out", move |_, _| {
+                move |input, output| {
+                    input.for_each(|capability, data| {
+                        for updates in data.drain(..) {
+                            assert_eq!(Some(&updates.time), capability.least(), "rows travel under their own time");
+                            for (row, diff) in values(&updates.rows).into_iter().zip(updates.diffs()) {
+                                send.send((updates.time, row, *diff)).unwrap();
+                            }
+                            output.session(&capability).give(updates);
+                        }
+                    });
+                }
+            });
+            scope.concatenate([out, faults]).probe().0
+        });
+        let mut last = 0;
+        for (time, input, changes) in &steps {
+            // Several times are closed at once, now and then.
+            if last != *time && time % 3 != 0 {
+                handles.iter_mut().for_each(|handle| handle.advance_to(*time));
+                while probe.less_than(&last) {
+                    worker.step_or_park(Some(TURN));
+                }
+            }
+            last = *time;
+            let mine: Vec<&(Row, Diff)> = changes.iter().skip(index).step_by(peers).collect();
+            handles[*input].advance_to(*time);
+            if !mine.is_empty() {
+                let rows = batch(widths[*input], &mine.iter().map(|change| &change.0).collect::<Vec<_>>());
+                let diffs = Int64Array::from_iter_values(mine.iter().map(|change| change.1));
+                handles[*input].send(Updates::new(*time, rows, diffs));
+            }
+        }
+        handles.iter_mut().for_each(|handle| handle.advance_to(end));
+        while probe.less_than(&end) {
+            worker.step_or_park(Some(TURN));
+        }
+    })
+    .unwrap()
+    .join()
+    .into_iter()
+    .for_each(|result| result.unwrap());
+    let mut changes: BTreeMap<Time, Bag> = BTreeMap::new();
+    for (time, row, diff) in receive {
+        *changes.entry(time).or_default().entry(row).or_default() += diff;
+    }
+    changes
+}
+
+/// All columns as integers: floats in thousandths, decimals by their digits, texts by their length.
+fn values(rows: &RecordBatch) -> Vec<Row> {
+    let column = |column: &ArrayRef| -> Int64Array {
+        match column.data_type() {
+            DataType::Float64 => {
+                let floats = column.as_primitive::<arrow::datatypes::Float64Type>();
+                floats.iter().map(|v| v.map(|v| (v * 1000.0).round() as i64)).collect()
+            }
+            DataType::Decimal128(..) => {
+                let digits = column.as_primitive::<arrow::datatypes::Decimal128Type>();
+                digits.iter().map(|v| v.map(|v| v as i64)).collect()
+            }
+            DataType::Utf8 => column.as_string::<i32>().iter().map(|v| v.map(|v| v.len() as i64)).collect(),
+            _ => cast(column, &DataType::Int64).unwrap().as_primitive::<Int64Type>().clone(),
+        }
+    };
+    let columns: Vec<Int64Array> = rows.columns().iter().map(column).collect();
+    (0..rows.num_rows()).map(|row| columns.iter().map(|c| c.is_valid(row).then(|| c.value(row))).collect()).collect()
+}
+
+/// The rows of an input, each as often as it is there, as of a time.
+fn as_of(steps: &[Step], input: usize, time: Time) -> Vec<Row> {
+    let mut bag = Bag::new();
+    for (at, of, changes) in steps {
+        if *at <= time && *of == input {
+            changes.iter().for_each(|(row, diff)| *bag.entry(row.clone()).or_default() += diff);
+        }
+    }
+    bag.into_iter().flat_map(|(row, count)| std::iter::repeat_n(row, count as usize)).collect()
+}
+
+fn bag(rows: impl IntoIterator<Item = Row>) -> Bag {
+    let mut bag = Bag::new();
+    rows.into_iter().for_each(|row| *bag.entry(row).or_default() += 1);
+    bag
+}
+
+/// Scripts an operator.
+const SEEDS: u64 = 10;
+/// How long a worker without work waits for the others.
+const TURN: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Compares an operator with `expected`, of the rows of each input at a time.
+fn check(widths: &[usize], appended: bool, build: Arc<Build>, expected: impl Fn(&[Vec<Row>], Time) -> Bag) {
+    for seed in 0..SEEDS {
+        let steps = script(&mut Random(seed), widths, appended);
+        let end = steps.iter().map(|step| step.0).max().unwrap_or_default() + 20;
+        for workers in [1, 3] {
+            let changes = run(workers, widths, &steps, end, Arc::clone(&build));
+            let mut held = Bag::new();
+            for time in 0..end {
+                for (row, diff) in changes.get(&time).into_iter().flatten() {
+                    *held.entry(row.clone()).or_default() += diff;
+                }
+                held.retain(|_, count| *count != 0);
+                let inputs: Vec<Vec<Row>> = (0..widths.len()).map(|input| as_of(&steps, input, time)).collect();
+                let expected = expected(&inputs, time);
+                assert!(
+                    held == expected,
+                    "seed {seed}, {workers} workers, time {time}: {held:?} is not {expected:?} of {inputs:?}"
+                );
+            }
+        }
+    }
+}
+
+fn column(i: usize) -> Expr {
+    Arc::new(Column::new(&format!("c{i}"), i))
+}
+
+fn literal(value: i64) -> Expr {
+    Arc::new(Literal::new(ScalarValue::Int64(Some(value))))
+}
+
+fn binary(left: Expr, op: Op, right: Expr) -> Expr {
+    Arc::new(BinaryExpr::new(left, op, right))
+}
+
+#[test]
+fn map_filters_computes_and_reports() {
+    let build = builder(|inputs, errors| {
+        let quotient = binary(literal(12), Op::Divide, column(1));
+        let predicates = vec![binary(column(0), Op::Gt, literal(-1))];
+        let program = Program { predicates, outputs: Some(vec![column(0), quotient]), schema: schema(2) };
+        map(inputs.into_iter().next().unwrap(), "map", program, errors)
+    });
+    check(&[2], false, build, |inputs, _| {
+        bag(inputs[0].iter().filter(|row| row[0] > Some(-1)).map(|row| match row[1] {
+            Some(0) => vec![None],
+            divisor => vec![row[0], divisor.map(|d| 12 / d)],
+        }))
+    });
+}
+
+/// Pairs of rows of two columns, by the first, for which the sum of the others is over 1.
+fn pairs(left: &[Row], right: &[Row], null_equal: bool) -> Vec<(Row, Row)> {
+    let meets = |l: &Row, r: &Row| {
+        let equal = l[0] == r[0] && (null_equal || l[0].is_some());
+        equal && l[1].zip(r[1]).is_some_and(|(a, b)| a + b > 1)
+    };
+    let all = left.iter().flat_map(|l| right.iter().map(move |r| (l.clone(), r.clone())));
+    all.filter(|(l, r)| meets(l, r)).collect()
+}
+
+#[test]
+fn joins_of_every_kind() {
+    for (kind, null_equal) in
+        [("inner", false), ("inner", true), ("left", false), ("full", true), ("semi", false), ("anti", false)]
+    {
+        let build = builder(move |inputs, errors| {
+            let scope = inputs[0].scope();
+            let mut sides = inputs.into_iter().map(|rows| Side::by(rows, schema(2), vec![0]));
+            let (left, right) = (sides.next().unwrap(), sides.next().unwrap());
+            let both = schema(4);
+            let residual = binary(binary(column(1), Op::Plus, column(3)), Op::Gt, literal(1));
+            let found = inner(&left, &right, "join", null_equal, Some(residual), &both, errors);
+            match kind {
+                "inner" => found,
+                "semi" => divide(&left, found, 0..2, "join", errors).0,
+                "anti" => divide(&left, found, 0..2, "join", errors).1,
+                "left" => {
+                    let alone = divide(&left, found.clone(), 0..2, "join", errors).1;
+                    scope.concatenate([found, pad(alone, both, false)])
+                }
+                _ => {
+                    let alone = divide(&left, found.clone(), 0..2, "join", errors).1;
+                    let others = divide(&right, found.clone(), 2..4, "join", errors).1;
+                    scope.concatenate([found, pad(alone, both.clone(), false), pad(others, both, true)])
+                }
+            }
+        });
+        check(&[2, 2], false, build, move |inputs, _| {
+            let found = pairs(&inputs[0], &inputs[1], null_equal);
+            let nulls = vec![None, None];
+            let left = inputs[0].iter().filter(|l| !found.iter().any(|(a, _)| a == *l));
+            let right = inputs[1].iter().filter(|r| !found.iter().any(|(_, b)| b == *r));
+            let together = |l: &Row, r: &Row| [l.clone(), r.clone()].concat();
+            match kind {
+                "semi" => bag(inputs[0].iter().filter(|l| found.iter().any(|(a, _)| a == *l)).cloned()),
+                "anti" => bag(left.cloned()),
+                _ => {
+                    let mut rows: Vec<Row> = found.iter().map(|(l, r)| together(l, r)).collect();
+                    if kind != "inner" {
+                        rows.extend(left.map(|l| together(l, &nulls)));
+                    }
+                    if kind == "full" {
+                        rows.extend(right.map(|r| together(&nulls, r)));
+                    }
+                    bag(rows)
+                }
+            }
+        });
+    }
+}
+
+fn grouping(group: Vec<usize>, aggregates: Vec<(Function, Vec<usize>, DataType)>, input: SchemaRef) -> Grouping {
+    let fields = group.iter().map(|i| input.field(*i).clone());
+    let results = aggregates.iter().map(|(_, _, kind)| Field::new("x", kind.clone(), true));
+    let output = Arc::new(Schema::new(fields.chain(results).collect::<Vec<_>>()));
+    let aggregates = aggregates.into_iter().map(|(function, arguments, output)| Accumulator {
+        function,
+        arguments,
+        filter: None,
+        output,
+    });
+    let (aggregates, global) = (aggregates.collect(), group.is_empty());
+    Grouping { input, group, aggregates, global, expiry: None, output }
+}
+
+fn groups(rows: &[Row], global: bool) -> BTreeMap<Option<i64>, Vec<Row>> {
+    let mut groups: BTreeMap<Option<i64>, Vec<Row>> = BTreeMap::new();
+    if global {
+        groups.insert(None, rows.to_vec());
+        return groups;
+    }
+    rows.iter().for_each(|row| groups.entry(row[0]).or_default().push(row.clone()));
+    groups
+}
+
+#[test]
+fn accumulated_aggregates_subtract() {
+    let (whole, float) = (DataType::Int64, DataType::Float64);
+    let functions = vec![
+        (Function::Count, vec![], whole.clone()),
+        (Function::Count, vec![1], whole.clone()),
+        (Function::Sum, vec![1], whole),
+        (Function::Avg, vec![1], float.clone()),
+        (Function::Variance { sample: true, root: false }, vec![1], float.clone()),
+        (Function::Variance { sample: false, root: true }, vec![1], float.clone()),
+        (Function::Regression(Regression::Sxy), vec![1, 2], float),
+    ];
+    for global in [false, true] {
+        let functions = functions.clone();
+        let build = builder(move |inputs, errors| {
+            let group = if global { vec![] } else { vec![0] };
+            let grouping = grouping(group, functions.clone(), schema(3));
+            accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, errors)
+        });
+        check(&[3], false, build, move |inputs, _| {
+            bag(groups(&inputs[0], global).into_iter().map(|(key, rows)| {
+                let values: Vec<f64> = rows.iter().filter_map(|row| row[1]).map(|v| v as f64).collect();
+                let n = values.len() as f64;
+                let sum: f64 = values.iter().sum();
+                let spread: f64 = values.iter().map(|v| (v - sum / n).powi(2)).sum();
+                let pairs: Vec<(f64, f64)> =
+                    rows.iter().filter_map(|row| row[1].zip(row[2])).map(|(y, x)| (y as f64, x as f64)).collect();
+                let m = pairs.len() as f64;
+                let (ys, xs) = (pairs.iter().map(|p| p.0).sum::<f64>(), pairs.iter().map(|p| p.1).sum::<f64>());
+                let sxy: f64 = pairs.iter().map(|(y, x)| (y - ys / m) * (x - xs / m)).sum();
+                let thousandths = |there: bool, value: f64| there.then(|| (value * 1000.0).round() as i64);
+                let mut row = if global { vec![] } else { vec![key] };
+                row.extend([
+                    Some(rows.len() as i64),
+                    Some(values.len() as i64),
+                    (n > 0.0).then_some(sum as i64),
+                    thousandths(n > 0.0, sum / n),
+                    thousandths(n > 1.0, spread / (n - 1.0)),
+                    thousandths(n > 0.0, (spread / n).sqrt()),
+                    thousandths(m > 0.0, sxy),
+                ]);
+                row
+            }))
+        });
+    }
+}
+
+#[test]
+fn accumulated_extremes_of_rows_that_only_come() {
+    let ordered = |descending| Function::First { descending, nulls_first: false };
+    let functions = vec![
+        (Function::Min, vec![1], DataType::Int64),
+        (Function::Max, vec![1], DataType::Int64),
+        (ordered(false), vec![1, 1], DataType::Int64),
+        (ordered(true), vec![1, 1], DataType::Int64),
+        (Function::Last { descending: false, nulls_first: true }, vec![1, 1], DataType::Int64),
+    ];
+    let build = builder(move |inputs, errors| {
+        let grouping = grouping(vec![0], functions.clone(), schema(2));
+        accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, errors)
+    });
+    check(&[2], true, build, |inputs, _| {
+        bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
+            let values = || rows.iter().filter_map(|row| row[1]);
+            vec![key, values().min(), values().max(), values().min(), values().max(), values().max()]
+        }))
+    });
+}
+
+/// A mean of decimals was a mean of their digits: 443 where it is 4.43.
+#[test]
+fn means_of_decimals_keep_their_scale() {
+    let input = Arc::new(Schema::new(vec![
+        Field::new("k", DataType::Int64, true),
+        Field::new("d", DataType::Decimal128(10, 2), true),
+    ]));
+    let functions = vec![
+        (Function::Sum, vec![1], DataType::Decimal128(20, 2)),
+        (Function::Avg, vec![1], DataType::Decimal128(14, 6)),
+        (Function::Variance { sample: false, root: false }, vec![1], DataType::Float64),
+    ];
+    let build = builder(move |inputs, errors| {
+        let digits = |kind| -> Expr { Arc::new(CastExpr::new(column(1), kind, None)) };
+        let hundredths = Arc::new(Literal::new(ScalarValue::Decimal128(Some(25), 10, 2)));
+        let decimal = binary(digits(DataType::Decimal128(19, 0)), Op::Multiply, hundredths);
+        let outputs =
+            Some(vec![column(0), Arc::new(CastExpr::new(decimal, DataType::Decimal128(10, 2), None)) as Expr]);
+        let program = Program { predicates: vec![], outputs, schema: input.clone() };
+        let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
+        accumulate(rows, "accumulate", grouping(vec![0], functions.clone(), input.clone()), errors)
+    });
+    check(&[2], false, build, |inputs, _| {
+        bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
+            let values: Vec<i64> = rows.iter().filter_map(|row| row[1]).map(|v| v * 25).collect();
+            let (n, sum) = (values.len() as i64, values.iter().sum::<i64>());
+            let mean = sum as f64 / n as f64;
+            let spread: f64 = values.iter().map(|v| ((*v as f64 - mean) / 100.0).powi(2)).sum();
+            vec![
+                key,
+                (n > 0).then_some(sum),
+                (n > 0).then(|| sum * 10_000 / n),
+                (n > 0).then(|| (spread / n as f64 * 1000.0).round() as i64),
+            ]
+        }))
+    });
+}
+
+#[test]
+fn distinct_rows() {
+    let build = builder(|inputs, errors| distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), errors));
+    check(&[2], false, build, |inputs, _| inputs[0].iter().map(|row| (row.clone(), 1)).collect());
+}
+
+#[test]
+fn groups_leave_when_their_time_is_past() {
+    let build = builder(|inputs, errors| {
+        let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+        let input =
+            Arc::new(Schema::new(vec![Field::new("t", time.clone(), true), Field::new("v", DataType::Int64, true)]));
+        let moment = binary(column(0), Op::Plus, literal(2));
+        let outputs = Some(vec![Arc::new(CastExpr::new(moment, time, None)) as Expr, column(1)]);
+        let program = Program { predicates: vec![], outputs, schema: input.clone() };
+        let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
+        let grouping = Grouping {
+            expiry: Some(Expiry { group: 0, after_ms: 20 }),
+            ..grouping(vec![0], vec![(Function::Count, vec![], DataType::Int64)], input)
+        };
+        accumulate(rows, "accumulate", grouping, errors)
+    });
+    // Nothing comes later than the groups live: each leaves at its time and 20 ms.
+    check(&[2], false, build, |inputs, time| {
+        let there = |key: Option<i64>| key.is_none_or(|at| at + 22 > time as i64);
+        let groups = groups(&inputs[0], false).into_iter().filter(|(key, _)| there(*key));
+        bag(groups.map(|(key, rows)| vec![key.map(|at| at + 2), Some(rows.len() as i64)]))
+    });
+}
+
+/// Over columns of integers; the last call over a constant.
+fn recomputed(input: &SchemaRef) -> Vec<AggregateFunctionExpr> {
+    let build = |builder: AggregateExprBuilder| builder.schema(input.clone()).alias("x").build().unwrap();
+    let text = |text: &str| -> Expr { Arc::new(Literal::new(ScalarValue::Utf8(Some(text.into())))) };
+    let order = vec![PhysicalSortExpr::new_default(text("c"))];
+    vec![
+        build(AggregateExprBuilder::new(min_udaf(), vec![column(1)])),
+        build(AggregateExprBuilder::new(count_udaf(), vec![column(1)]).distinct()),
+        build(AggregateExprBuilder::new(string_agg_udaf(), vec![text("c"), text("")]).order_by(order)),
+    ]
+}
+
+#[test]
+fn recomputed_aggregates() {
+    let build = builder(|inputs, errors| {
+        let layout = Layout::by(schema(2), vec![0]);
+        let kinds = [DataType::Int64, DataType::Int64, DataType::Int64, DataType::Utf8];
+        let output = Arc::new(Schema::new(kinds.map(|kind| Field::new("x", kind, true)).to_vec()));
+        let filter = binary(column(1), Op::Gt, literal(0));
+        let call = |(i, function)| Call { function: Arc::new(function), filter: (i == 1).then(|| filter.clone()) };
+        let calls = recomputed(&schema(2)).into_iter().enumerate().map(call).collect();
+        aggregate(inputs.into_iter().next().unwrap(), "aggregate", &layout, calls, false, output, errors)
+    });
+    check(&[2], false, build, |inputs, _| {
+        bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
+            let mut positive: Vec<i64> = rows.iter().filter_map(|row| row[1]).filter(|v| *v > 0).collect();
+            positive.sort_unstable();
+            positive.dedup();
+            let least = rows.iter().filter_map(|row| row[1]).min();
+            vec![key, least, Some(positive.len() as i64), Some(rows.len() as i64)]
+        }))
+    });
+}
+
+/// Rows without columns lost their number on the way to an aggregate of constants.
+#[test]
+fn rows_without_columns_are_aggregated() {
+    let build = builder(|inputs, errors| {
+        let rows = project(inputs.into_iter().next().unwrap(), vec![], schema(0));
+        let layout = Layout::by(schema(0), vec![]);
+        let output = Arc::new(Schema::new(vec![Field::new("x", DataType::Utf8, true)]));
+        let function = recomputed(&schema(2)).pop().unwrap();
+        let calls = vec![Call { function: Arc::new(function), filter: None }];
+        aggregate(rows, "aggregate", &layout, calls, true, output, errors)
+    });
+    check(&[2], false, build, |inputs, _| {
+        let n = inputs[0].len() as i64;
+        bag([vec![(n > 0).then_some(n)]])
+    });
+}
+
+#[test]
+fn first_rows_of_each_partition() {
+    for (offset, limit) in [(0, Some(1)), (0, Some(3)), (1, Some(2)), (2, None)] {
+        let build = builder(move |inputs, errors| {
+            let order = vec![(1, SortOptions { descending: true, nulls_first: false })];
+            let layout = Layout { order, ..Layout::by(schema(3), vec![0]) };
+            topk(inputs.into_iter().next().unwrap(), "topk", &layout, offset, limit, errors)
+        });
+        check(&[3], false, build, move |inputs, _| {
+            let groups = groups(&inputs[0], false).into_values().flat_map(|mut rows| {
+                rows.sort_by_key(|row| (row[1].is_none(), row[1].map(|v| -v), row.clone()));
+                rows.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).collect::<Vec<_>>()
+            });
+            bag(groups)
+        });
+    }
+}
+
+#[test]
+fn rows_are_there_for_their_interval() {
+    let build = builder(|inputs, errors| {
+        let kind = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        let instant = |i: usize, factor: i64, offset: i64| -> Expr {
+            let moment = binary(binary(column(i), Op::Multiply, literal(factor)), Op::Plus, literal(offset));
+            Arc::new(CastExpr::new(moment, kind.clone(), None))
+        };
+        let mut fields: Vec<Field> = schema(3).fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.extend([Field::new("from", kind.clone(), true), Field::new("until", kind.clone(), true)]);
+        // From 4 · c1 ms on, until 5 · c2 + 7 ms.
+        let outputs = vec![column(0), column(1), column(2), instant(1, 4, 0), instant(2, 5, 7)];
+        let program = Program { predicates: vec![], outputs: Some(outputs), schema: Arc::new(Schema::new(fields)) };
+        let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
+        temporal(rows, "temporal", schema(3), Some(3), Some(4))
+    });
+    check(&[3], false, build, |inputs, time| {
+        let time = time as i64;
+        let there = |row: &&Row| row[1].zip(row[2]).is_some_and(|(a, b)| 4 * a <= time && time < 5 * b + 7);
+        bag(inputs[0].iter().filter(there).cloned())
+    });
+}
+
+#[test]
+fn each_row_beside_the_one_before() {
+    let build = builder(|inputs, _| {
+        previous(inputs.into_iter().next().unwrap(), "previous", &schema(2), 2, &[0], &[1], schema(3))
+    });
+    for seed in 0..SEEDS {
+        let steps = script(&mut Random(seed), &[2], true);
+        let end = steps.iter().map(|step| step.0).max().unwrap_or_default() + 1;
+        let (mut last, mut expected): (BTreeMap<Option<i64>, Option<i64>>, Bag) = Default::default();
+        for (_, _, changes) in &steps {
+            let mut rows: Vec<&Row> = changes.iter().map(|change| &change.0).collect();
+            rows.sort();
+            for row in rows {
+                let before = last.insert(row[0], row[1]).flatten();
+                *expected.entry(vec![row[0], row[1], before]).or_default() += 1;
+            }
+        }
+        for workers in [1, 3] {
+            let changes = run(workers, &[2], &steps, end, Arc::clone(&build));
+            let mut held = Bag::new();
+            changes.into_values().flatten().for_each(|(row, diff)| *held.entry(row).or_default() += diff);
+            assert_eq!(held, expected, "seed {seed}, {workers} workers");
+        }
+    }
+}
+
+/// Floats are summed exactly, so what is subtracted is gone.
+#[test]
+fn sums_of_floats_come_back_to_nothing() {
+    let build = builder(|inputs, errors| {
+        let input = Arc::new(Schema::new(vec![
+            Field::new("k", DataType::Int64, true),
+            Field::new("f", DataType::Float64, true),
+        ]));
+        let tenth: Expr = Arc::new(Literal::new(ScalarValue::Float64(Some(0.1))));
+        let float: Expr = Arc::new(CastExpr::new(column(1), DataType::Float64, None));
+        let outputs = Some(vec![column(0), binary(float, Op::Multiply, tenth)]);
+        let program = Program { predicates: vec![], outputs, schema: input.clone() };
+        let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
+        accumulate(rows, "sum", grouping(vec![0], vec![(Function::Sum, vec![1], DataType::Float64)], input), errors)
+    });
+    check(&[2], false, build, |inputs, _| {
+        bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
+            let values: Vec<i64> = rows.iter().filter_map(|row| row[1]).collect();
+            vec![key, (!values.is_empty()).then(|| values.iter().sum::<i64>() * 100)]
+        }))
+    });
+}
