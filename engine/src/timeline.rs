@@ -34,7 +34,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { in_flight: 256, tick: Duration::from_secs(1), patience: Duration::from_secs(30) }
+        Settings { in_flight: 32, tick: Duration::from_secs(1), patience: Duration::from_secs(30) }
     }
 }
 

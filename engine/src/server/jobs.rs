@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
@@ -21,6 +22,8 @@ use crate::postgres::{PostgresError, Store};
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long the leader may take to answer for another process.
 const FORWARD: Duration = Duration::from_secs(60);
+/// Marks what was passed on: it is not passed on again.
+const FORWARDED: &str = "x-velib-forwarded";
 
 /// An answer that is not 2xx.
 pub(super) struct Refused(StatusCode, String);
@@ -55,45 +58,45 @@ fn no_job(name: &str) -> Refused {
     Refused(StatusCode::NOT_FOUND, format!("there is no job {name}; `velib jobs` lists those there are"))
 }
 
-/// Passes a question on to the leader, where this process is not it.
-async fn forward(shared: &Shared, method: Method, uri: &Uri, body: Option<Bytes>) -> Option<Answer> {
+/// Has the leader answer what is asked of another process.
+pub(super) async fn to_leader(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     if shared.process == 0 {
-        return None;
+        return next.run(request).await;
     }
-    Some(pass_on(shared, method, uri, body).await)
+    pass_on(&shared, request).await.unwrap_or_else(Refused::into_response)
 }
 
-async fn pass_on(shared: &Shared, method: Method, uri: &Uri, body: Option<Bytes>) -> Answer {
+async fn pass_on(shared: &Shared, request: Request) -> Answer {
+    if request.headers().contains_key(FORWARDED) {
+        let error = "this process does not lead, though its address is the leader's: give each process \
+                     an api.listen or api.advertise of its own";
+        return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, error.into()));
+    }
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, super::BODY)
+        .await
+        .map_err(|error| Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("this is no submission: {error}")))?;
     let leader = store(shared)?.processes(SILENCE).await?.into_iter().find(|process| process.index == Some(0));
     let unknown = || Refused(StatusCode::SERVICE_UNAVAILABLE, "the cluster has no leader at this moment".into());
     let address = leader.ok_or_else(unknown)?.address;
     let away = |error: reqwest::Error| {
         Refused(StatusCode::BAD_GATEWAY, format!("the leader at {address} does not answer: {error}"))
     };
-    let request = shared.context.http.request(method, format!("http://{address}{uri}")).timeout(FORWARD);
-    let request = match body {
-        Some(body) => request.header("content-type", "application/json").body(body),
-        None => request,
-    };
-    let answer = request.send().await.map_err(away)?;
+    let to = format!("http://{address}{}", parts.uri);
+    let request = shared.context.http.request(parts.method, to).timeout(FORWARD).header(FORWARDED, "1");
+    let answer = request.header("content-type", "application/json").body(body).send().await.map_err(away)?;
     let code = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let body = answer.bytes().await.map_err(away)?;
     Ok((code, [("content-type", "application/json")], body).into_response())
 }
 
 /// `GET /api/jobs`
-pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
-        return answer;
-    }
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Answer {
     Ok(Json(serde_json::json!({ "jobs": all(&shared).await? })).into_response())
 }
 
 /// `GET /api/jobs/{name}`
-pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
-        return answer;
-    }
+pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer {
     let stored = store(&shared)?.job(&name).await?.ok_or_else(|| no_job(&name))?;
     let mut job = describe(&shared, &stored).await?;
     job.explain = planned(&shared, &stored).map(|plan| explain::text(&plan));
@@ -103,10 +106,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<Str
 }
 
 /// `GET /api/status`
-pub(super) async fn status(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
-        return answer;
-    }
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Answer {
     let processes = store(&shared)?.processes(SILENCE).await?.into_iter().map(|process| Process {
         address: process.address,
         index: process.index,
@@ -120,10 +120,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>, uri: Uri) -> Answe
 }
 
 /// `POST /api/jobs`
-pub(super) async fn submit(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Answer {
-    if let Some(answer) = forward(&shared, Method::POST, &uri, Some(body.clone())).await {
-        return answer;
-    }
+pub(super) async fn submit(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
     let submit: Submit = serde_json::from_slice(&body)
         .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("this is no submission: {error}")))?;
     let store = store(&shared)?;
@@ -159,10 +156,7 @@ pub(super) async fn submit(State(shared): State<Arc<Shared>>, uri: Uri, body: By
 }
 
 /// `DELETE /api/jobs/{name}`
-pub(super) async fn drop(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::DELETE, &uri, None).await {
-        return answer;
-    }
+pub(super) async fn drop(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer {
     if !store(&shared)?.drop_job(&name).await? {
         return Err(no_job(&name));
     }
@@ -171,19 +165,16 @@ pub(super) async fn drop(State(shared): State<Arc<Shared>>, Path(name): Path<Str
 }
 
 /// `POST /api/jobs/{name}/pause`
-pub(super) async fn pause(shared: State<Arc<Shared>>, name: Path<String>, uri: Uri) -> Answer {
-    desire(shared, name, uri, Desired::Paused).await
+pub(super) async fn pause(shared: State<Arc<Shared>>, name: Path<String>) -> Answer {
+    desire(shared, name, Desired::Paused).await
 }
 
 /// `POST /api/jobs/{name}/resume`
-pub(super) async fn resume(shared: State<Arc<Shared>>, name: Path<String>, uri: Uri) -> Answer {
-    desire(shared, name, uri, Desired::Running).await
+pub(super) async fn resume(shared: State<Arc<Shared>>, name: Path<String>) -> Answer {
+    desire(shared, name, Desired::Running).await
 }
 
-async fn desire(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri, desired: Desired) -> Answer {
-    if let Some(answer) = forward(&shared, Method::POST, &uri, None).await {
-        return answer;
-    }
+async fn desire(State(shared): State<Arc<Shared>>, Path(name): Path<String>, desired: Desired) -> Answer {
     if !store(&shared)?.set_desired(&name, desired).await? {
         return Err(no_job(&name));
     }

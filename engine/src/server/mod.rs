@@ -132,16 +132,19 @@ pub async fn start(address: &str, shared: Arc<Shared>) -> Result<SocketAddr> {
         format!("the API cannot listen on {address} (api.listen, --api); is another process using it?")
     })?;
     let bound = listener.local_addr()?;
-    let router = Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(|| async { metrics::text() }))
+    let api = Router::new()
         .route("/api/status", get(jobs::status))
         .route("/api/jobs", get(jobs::list).post(jobs::submit))
         .route("/api/jobs/{name}", get(jobs::show).delete(jobs::drop))
         .route("/api/jobs/{name}/pause", post(jobs::pause))
         .route("/api/jobs/{name}/resume", post(jobs::resume))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), jobs::to_leader))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY));
+    let router = Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(|| async { metrics::text() }))
+        .merge(api)
         .with_state(shared);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
