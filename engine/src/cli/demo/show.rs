@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::Format;
-use crate::cli::print::{Stream, Tone, count, counted, csv_row};
+use crate::cli::print::{Stream, Tone, count, csv_row};
 
 /// Queries worth typing, with what they show.
 pub const QUERIES: [(&str, &str); 3] = [
@@ -158,7 +158,7 @@ impl Show {
         head("the cluster");
         code(&format!("velib status --api {}", look.api));
         if let Some(id) = look.workers.last() {
-            head("an accident: the others go on when the worker is back");
+            head("an accident: the worker comes back, the jobs begin anew, the tables go on");
             code(&format!("kill -9 {id}"));
         }
         to.line("");
@@ -279,7 +279,7 @@ fn in_words(summary: &Summary) -> String {
         parts.push(format!("workers hold {} MB", each.join(" + ")));
     }
     if summary.worker_restarts > 0 {
-        parts.push(counted(summary.worker_restarts, "restart"));
+        parts.push(format!("{} restarts", summary.worker_restarts));
     }
     parts.join("\n")
 }

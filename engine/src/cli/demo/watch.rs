@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A job whose time has passed on before a snapshot reaches it takes it in at its own time: what two jobs
 /// took in within this many real milliseconds is the same snapshot.
 const SAME_MS: f64 = 400.0;
+/// The job that has the table of alarms.
+const ALARMS: &str = "critical";
 /// Snapshots that some jobs have not arrived at; the oldest are told when there are more.
 const PENDING: usize = 32;
 /// How many lines a second a recording may make.
@@ -45,8 +47,6 @@ pub struct Watch {
     last: Option<DateTime<Utc>>,
     alarms: BTreeMap<(String, String), String>,
     counts: Counts,
-    /// Rows and snapshots that no line has told of yet.
-    early: (u64, u64),
     told: Instant,
     over: bool,
     latencies: Vec<u64>,
@@ -82,7 +82,6 @@ impl Watch {
             last: None,
             alarms: BTreeMap::new(),
             counts: Counts::default(),
-            early: (0, 0),
             told: Instant::now(),
             over: false,
             latencies: vec![],
@@ -176,14 +175,8 @@ impl Watch {
         let frontiers = self.frontiers().await?;
         let (rows, snapshots) = self.changed().await;
         self.over = over;
-        if frontiers.len() < self.jobs.len() {
-            // Not all of the tables are there yet: what was counted is part of the first line.
-            self.early.0 += rows;
-            self.early.1 += snapshots;
-            return Ok(vec![]);
-        }
-        let (rows, snapshots) = (rows + self.early.0, snapshots + self.early.1);
-        self.early = (0, 0);
+        let alarms = frontiers.iter().any(|(job, ..)| job == ALARMS);
+        // Jobs whose first results are not there yet are not looked at.
         let Some((_, as_of, committed)) = frontiers.into_iter().min_by_key(|(_, as_of, _)| *as_of) else {
             return Ok(vec![]);
         };
@@ -193,7 +186,7 @@ impl Watch {
         self.snapshots += snapshots;
         self.rows += rows;
         let line = Line { committed, city: as_of, ms: None, snapshots, rows, ..Line::default() };
-        Ok(vec![self.with_alarms(line).await?])
+        Ok(vec![if alarms { self.with_alarms(line).await? } else { line }])
     }
 
     async fn with_alarms(&mut self, mut line: Line) -> Result<Line> {
