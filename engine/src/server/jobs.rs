@@ -22,6 +22,8 @@ use crate::postgres::{PostgresError, Store};
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long the leader may take to answer for another process.
 const FORWARD: Duration = Duration::from_secs(60);
+/// How often a submission looks again at what others changed under it.
+const TRIES: usize = 3;
 /// Marks what was passed on: it is not passed on again.
 const FORWARDED: &str = "x-velib-forwarded";
 
@@ -129,30 +131,32 @@ pub(super) async fn submit(State(shared): State<Arc<Shared>>, body: Bytes) -> An
         .map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let definition =
         Definition { name: submit.name.clone(), text: submit.text, parameters: submit.parameters, resolved };
-    let change = match store.job(&submit.name).await? {
-        Some(old) if old.text == definition.text && old.parameters == definition.parameters && !submit.replace => {
-            Change::Unchanged
-        }
-        Some(_) if !submit.replace => {
-            let name = submit.name;
-            let error = format!(
-                "there is another job {name} already; `velib submit --replace` puts this one in its place, `--name` gives it another name"
-            );
-            return Err(Refused(StatusCode::CONFLICT, error));
-        }
-        Some(_) => {
-            store.replace(&definition).await?;
-            Change::Replaced
-        }
-        None => {
-            store.submit(&definition).await?;
-            Change::Installed
-        }
-    };
+    let change = settle(store, &definition, submit.replace).await?;
     shared.submitted.notify_one();
     let views = prepared.plan.views.iter().map(|view| view.name.clone()).collect();
     let code = if change == Change::Installed { StatusCode::CREATED } else { StatusCode::OK };
     Ok((code, Json(Submitted { name: submit.name, change, views })).into_response())
+}
+
+/// Writes a definition down, unless there is another one that is not to be replaced.
+async fn settle(store: &Store, new: &Definition, replace: bool) -> Result<Change, Refused> {
+    // Others submit and drop at the same time: what was found may not be there any more.
+    for _ in 0..TRIES {
+        match store.job(&new.name).await? {
+            Some(old) if !replace && old.text == new.text && old.parameters == new.parameters => {
+                return Ok(Change::Unchanged);
+            }
+            Some(_) if !replace => break,
+            Some(_) if store.replace(new).await? => return Ok(Change::Replaced),
+            None if store.submit(new).await? => return Ok(Change::Installed),
+            _ => {}
+        }
+    }
+    let name = &new.name;
+    let error = format!(
+        "there is another job {name} already; `velib submit --replace` puts this one in its place, `--name` gives it another name"
+    );
+    Err(Refused(StatusCode::CONFLICT, error))
 }
 
 /// `DELETE /api/jobs/{name}`
