@@ -59,6 +59,9 @@ pub enum CatalogError {
         "{0:?} cannot name a job: a name starts with a letter, goes on with letters, digits and _, and has at most 63 of them"
     )]
     Name(String),
+    /// No view that is kept.
+    #[error("error: the text of {0} makes no materialized view; the job would do nothing")]
+    Nothing(String),
 }
 
 impl CatalogError {
@@ -97,6 +100,9 @@ pub async fn prepare(
         explain: String::new(),
     };
     let mut prepared = rebind(spec)?;
+    if prepared.plan.views.is_empty() {
+        return Err(CatalogError::Nothing(name.to_string()));
+    }
     prepared.spec.explain = explain::text(&prepared.plan);
     Ok(prepared)
 }

@@ -24,7 +24,7 @@ use crate::source::{Context, Event, Rejection, Relation, Snapshot};
 /// How a timeline is run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Timestamps that have entered and are not committed yet; when there are as many, sources wait.
+    /// Timestamps that have entered and are not committed yet; when there are as many, recordings wait.
     pub in_flight: usize,
     /// How often time passes without a snapshot.
     pub tick: Duration,
@@ -34,7 +34,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { in_flight: 256, tick: Duration::from_secs(1), patience: Duration::from_secs(30) }
+        Settings { in_flight: 32, tick: Duration::from_secs(1), patience: Duration::from_secs(30) }
     }
 }
 
@@ -180,6 +180,11 @@ impl Timeline {
         self.replay(recorded).await?;
         if !live.is_empty() {
             self.follow(live).await?;
+        } else if self.frontier() == 0 {
+            // Nothing of it has a time: what there is, is as of now.
+            let now = (self.context.wall_clock_ms)();
+            self.entered.add(now);
+            self.pass(now + 1).await?;
         }
         self.status.send_modify(|status| status.finished = true);
         Ok(())
@@ -209,8 +214,7 @@ impl Timeline {
                 self.wait_for_commits().await;
             }
         }
-        let frontier = self.frontier();
-        if frontier == 0 { self.pass(1).await } else { Ok(()) }
+        Ok(())
     }
 
     /// Live snapshots, as they come, and the clock.
@@ -249,7 +253,9 @@ impl Timeline {
                         if settled(&sources) {
                             self.pass(at + 1).await?;
                         }
-                        self.wait_for_commits().await;
+                        // A feed is shared: a job that is paused must not hold up the others by not reading.
+                        // What closes is merged by the sink, which needs no more for many than for one.
+                        self.entered.in_flight(*self.committed.borrow());
                     }
                 }
                 _ = tick.tick() => {

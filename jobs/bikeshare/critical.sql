@@ -12,6 +12,8 @@
 SET PARAMETER feed = 'https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json';
 -- How often to ask it. The counts change every minute, whatever its ttl says.
 SET PARAMETER poll = '60 s';
+-- How many times real time recorded documents are played; empty: as fast as they can be read.
+SET PARAMETER speed = '';
 -- The areas of the city: GeoJSON polygons with the properties c_qu (id) and l_qu (name).
 SET PARAMETER quartiers = 'https://opendata.paris.fr/api/explore/v2.1/catalog/datasets/quartier_paris/exports/geojson';
 -- An alarm is raised when this many bikes (or docks) are left, or fewer. 0: only when there are none.
@@ -21,7 +23,7 @@ SET PARAMETER hysteresis = 2;
 -- It stands when it has lasted so long.
 SET PARAMETER min_duration = '5 minutes';
 
-CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll);
+CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll, speed = $speed);
 CREATE SOURCE quartiers FROM GEOJSON (url = $quartiers, id = 'c_qu', name = 'l_qu');
 
 
@@ -176,13 +178,19 @@ COMMENT ON COLUMN critical_by_area.share_full IS 'Share of its stations with an 
 
 -- A turn that clears an alarm, beside the one that raised it, is an alarm that is over.
 CREATE VIEW empty_over AS
-SELECT station_id, raised, before AS began, at AS ended
-FROM (SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before FROM empty_turns) AS turns
+SELECT station_id, before AS began, at AS ended
+FROM (
+    SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before
+    FROM empty_turns
+) AS turns
 WHERE NOT raised;
 
 CREATE VIEW full_over AS
-SELECT station_id, raised, before AS began, at AS ended
-FROM (SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before FROM full_turns) AS turns
+SELECT station_id, before AS began, at AS ended
+FROM (
+    SELECT station_id, at, raised, lag(at) OVER (PARTITION BY station_id ORDER BY at) AS before
+    FROM full_turns
+) AS turns
 WHERE NOT raised;
 
 -- Rows are written once and stay in PostgreSQL; the engine forgets them after an hour.

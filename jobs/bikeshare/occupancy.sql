@@ -12,6 +12,8 @@
 SET PARAMETER feed = 'https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json';
 -- How often to ask it. The counts change every minute, whatever its ttl says.
 SET PARAMETER poll = '60 s';
+-- How many times real time recorded documents are played; empty: as fast as they can be read.
+SET PARAMETER speed = '';
 -- The areas of the city: GeoJSON polygons with the properties c_qu (id), l_qu (name) and c_ar (number of the
 -- arrondissement).
 SET PARAMETER quartiers = 'https://opendata.paris.fr/api/explore/v2.1/catalog/datasets/quartier_paris/exports/geojson';
@@ -26,7 +28,7 @@ SET PARAMETER silent_after = '2 hours';
 -- most an hour.
 SET PARAMETER longest_gap = '20 minutes';
 
-CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll);
+CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll, speed = $speed);
 CREATE SOURCE quartiers FROM GEOJSON (url = $quartiers, id = 'c_qu', name = 'l_qu');
 
 
@@ -318,7 +320,8 @@ COMMENT ON COLUMN station_hour.share_closed IS 'Share of the time in which it wa
 COMMENT ON COLUMN station_hour.seconds IS 'How much of the hour is known; averages and shares are of this time.';
 COMMENT ON COLUMN station_hour.snapshots IS 'Snapshots in the hour that counted its bikes.';
 
--- The stations of an area side by side. The sum of their averages is the average of their sum.
+-- The stations of an area side by side. The sum of their averages is the average of their sum. Only stations that are
+-- still listed: where they lie is not known of others.
 CREATE MATERIALIZED VIEW area_hour WITH (key = 'area_id, hour', retain = '2 days', retain_column = 'hour') AS
 SELECT
     s.area_id,

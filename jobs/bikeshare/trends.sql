@@ -11,6 +11,8 @@
 SET PARAMETER feed = 'https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json';
 -- How often to ask it. The counts change every minute, whatever its ttl says.
 SET PARAMETER poll = '60 s';
+-- How many times real time recorded documents are played; empty: as fast as they can be read.
+SET PARAMETER speed = '';
 -- The areas of the city: GeoJSON polygons with the properties c_qu (id) and l_qu (name).
 SET PARAMETER quartiers = 'https://opendata.paris.fr/api/explore/v2.1/catalog/datasets/quartier_paris/exports/geojson';
 -- A station that gains or loses fewer bikes an hour is steady: it is on its way to nothing.
@@ -20,7 +22,7 @@ SET PARAMETER longest_gap = '20 minutes';
 -- How many stations the ranking has in each direction.
 SET PARAMETER places = 20;
 
-CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll);
+CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll, speed = $speed);
 CREATE SOURCE quartiers FROM GEOJSON (url = $quartiers, id = 'c_qu', name = 'l_qu');
 
 -- Each station in its area: the quartier that its position lies in or, outside all of them, its commune.

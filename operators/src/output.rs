@@ -1,15 +1,17 @@
 //! The end of a job's dataflow: the changes of all its views, closed, in one place.
 
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMillisecondType};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::{Concatenate, Operator};
 use timely::dataflow::{Scope, Stream};
 
+use crate::accumulate::Expiry;
 use crate::errors::Messages;
 use crate::map::batch;
-use crate::{Diff, Row, RowCodec, Rows, Time};
+use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
 
 /// What a job yields: its views, by index, and their errors.
 pub struct View<'scope> {
@@ -17,6 +19,9 @@ pub struct View<'scope> {
     pub rows: Rows<'scope>,
     /// Its columns.
     pub schema: SchemaRef,
+    /// Rows that leave memory when their time is past stay in the view's table: that they leave is no change of
+    /// the view. (It would cancel what was said of them last, if both fell into one step of the frontier.)
+    pub retain: Option<Expiry>,
     /// The errors met on the way.
     pub errors: Vec<Stream<'scope, Time, Messages>>,
 }
@@ -51,6 +56,7 @@ pub fn output<'scope>(
     let mut decoders = Vec::new();
     for (i, view) in views.into_iter().enumerate() {
         let encoder = codec(&view.schema);
+        let retain = view.retain;
         decoders.push((codec(&view.schema), view.schema.clone()));
         streams.push(view.rows.unary::<CapacityContainerBuilder<Vec<(Time, Change)>>, _, _, _>(
             Pipeline,
@@ -62,7 +68,11 @@ pub fn output<'scope>(
                         for updates in data.drain(..) {
                             let rows = encoder.encode(updates.rows.columns(), updates.rows.num_rows());
                             let rows = rows.expect("columns of the view").into_iter().zip(updates.diffs());
-                            session.give_iterator(rows.map(|(row, diff)| (updates.time, (i as u32, Ok(row), *diff))));
+                            let past = retain.map(|retain| past(&updates, retain));
+                            let stays = |at: usize, diff: Diff| diff < 0 && past.as_ref().is_some_and(|p| p[at]);
+                            let rows = rows.enumerate().filter(|(at, (_, diff))| !stays(*at, **diff));
+                            session
+                                .give_iterator(rows.map(|(_, (row, diff))| (updates.time, (i as u32, Ok(row), *diff))));
                         }
                     });
                 }
@@ -104,6 +114,15 @@ pub fn output<'scope>(
         let closed: Vec<Change> = std::mem::replace(&mut pending, open).into_values().flatten().collect();
         sink(consolidate(upper, closed, &decoders));
     });
+}
+
+/// The rows that have had their time.
+fn past(updates: &Updates, retain: Expiry) -> Vec<bool> {
+    let times = cast(updates.rows.column(retain.group), &DataType::Timestamp(TimeUnit::Millisecond, None));
+    let times = times.expect("the planner checked that it is a timestamp");
+    let times = times.as_primitive::<TimestampMillisecondType>();
+    let due = |time: i64| (time.max(0) as Time).saturating_add(retain.after_ms);
+    times.iter().map(|time| time.is_some_and(|time| due(time) <= updates.time)).collect()
 }
 
 fn consolidate(upper: Time, changes: Vec<Change>, decoders: &[(RowCodec, SchemaRef)]) -> Closed {

@@ -4,24 +4,27 @@
 //! jobs of `jobs/bikeshare`, and a line for each snapshot that has arrived in the tables. All of it ends with
 //! the demo, however that ends.
 
+mod clock;
 mod show;
 mod watch;
 mod workers;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use chrono::{DateTime, Datelike, TimeDelta, TimeZone, Utc, Weekday};
-use chrono_tz::Europe::Paris;
+use chrono::Utc;
 
+use self::clock::Clock;
 use self::show::{Look, Show, Summary};
-use self::watch::{Clock, Watch};
+use self::watch::Watch;
 use self::workers::{Layout, Workers};
+use super::print::counted;
 use super::{Format, interrupted, submit};
 use crate::client::Client;
-use crate::postgres::Store;
 use crate::postgres::private::{Durability, Private};
+use crate::postgres::{Store, describe};
 use crate::server::api::Submit;
 use crate::simulate::{self, Running};
 
@@ -40,10 +43,8 @@ const RESULTS_LIMIT: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(100);
 /// A process that has been heard of within this time lives.
 const SILENCE: Duration = Duration::from_secs(15);
-/// When the day of the simulated city begins: shortly before the rush.
-const MORNING: (u32, u32) = (7, 30);
-/// How long a station of the real city is short of bikes or docks before that is an alarm.
-const ALARM_SECONDS: f64 = 300.0;
+/// Simulated seconds in a real one.
+const SPEED: f64 = 60.0;
 
 /// Show all of it on this machine: a city, a cluster, the jobs, the tables.
 #[derive(clap::Args, Debug)]
@@ -67,7 +68,7 @@ pub struct Args {
     #[arg(long, default_value_t = simulate::Settings::default().seed, conflicts_with = "replay")]
     seed: u64,
     /// Times real time [default: 60; recordings as fast as they can be read]
-    #[arg(long)]
+    #[arg(long, value_parser = speed)]
     speed: Option<f64>,
     /// How often the feed is asked.
     #[arg(long, default_value = "2 s", conflicts_with = "replay")]
@@ -114,13 +115,13 @@ impl Stage {
     async fn play(&mut self, args: &Args) -> Result<()> {
         let url = self.open_database(args).await?;
         let feed = self.open_feed(args).await?;
-        let api = self.start_workers(args, &url).await?;
+        let api = self.start_workers(args, &url, &feed).await?;
         self.submit(args, &api, &feed).await?;
         let workers = self.workers.as_ref().expect("just started");
         self.show.ready(&Look {
             psql: self.database.as_ref().map(Private::psql_line),
             api: api.address().to_string(),
-            kill: workers.process_ids().last().copied(),
+            workers: workers.process_ids(),
         })?;
         let jobs = JOBS.map(|(name, _)| name.to_string()).to_vec();
         self.watch = Some(Watch::start(&url, api, jobs, feed.clock).await?);
@@ -131,11 +132,13 @@ impl Stage {
         if let Some(url) = &args.database_url {
             let store = Store::open(url).await?;
             let processes = store.processes(SILENCE).await?;
+            let jobs: Vec<String> = store.jobs().await?.into_iter().map(|job| job.name).collect();
             ensure!(
-                processes.is_empty(),
-                "a cluster of {} processes works on {}: give the demo another database, or none for a private one",
-                processes.len(),
-                crate::postgres::describe(url)
+                processes.is_empty() && jobs.is_empty(),
+                "{} belongs to a cluster ({}, {}): give the demo a database of its own, or none for a private one",
+                describe(url),
+                counted(processes.len(), "process"),
+                counted(jobs.len(), "job"),
             );
             return Ok(url.clone());
         }
@@ -149,46 +152,48 @@ impl Stage {
 
     /// A replay needs the simulated city for its areas only.
     async fn open_feed(&mut self, args: &Args) -> Result<Feed> {
-        let speed = args.speed.unwrap_or(60.0);
-        let start = morning();
-        let needed = args.replay.is_none() || args.quartiers.is_none();
-        if needed {
+        let mut feed = Feed { url: String::new(), quartiers: String::new(), speed: None, clock: None };
+        if args.replay.is_none() || args.quartiers.is_none() {
             let step = args.replay.is_none().then(|| self.show.begin("city"));
+            let clock = Clock::new(Utc::now(), args.speed.unwrap_or(SPEED));
             let settings = simulate::Settings {
                 seed: args.seed,
                 stations: args.stations,
-                speed: if args.replay.is_some() { 1.0 } else { speed },
-                start: Some(start),
-                address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+                speed: clock.speed,
+                start: Some(clock.city_time(Utc::now())),
+                address: (Ipv4Addr::LOCALHOST, 0).into(),
                 ..Default::default()
             };
             let city = simulate::serve(settings).await?;
+            (feed.url, feed.quartiers) = (city.gbfs_url.clone(), city.quartiers_url.clone());
             if let Some(step) = step {
-                let stations = super::print::count(args.stations as u64);
-                self.show.done(step, &format!("{stations} stations at {speed} times real time, {}", city.gbfs_url));
+                let stations = counted(args.stations, "station");
+                self.show.done(step, &format!("{stations} at {} times real time, {}", clock.speed, feed.url));
+                feed.clock = Some(clock);
             }
             self.city = Some(city);
         }
-        let simulated = self.city.as_ref().map(|city| (city.gbfs_url.clone(), city.quartiers_url.clone()));
-        let (url, areas) = simulated.unwrap_or_default();
-        let Some(path) = &args.replay else {
-            let clock = Clock::Live { began: Utc::now(), start, speed };
-            return Ok(Feed { url, quartiers: areas, speed: None, alarm: Some(ALARM_SECONDS / speed), clock });
-        };
-        ensure!(path.exists(), "the recording {} is not there: --replay takes a file or a folder", path.display());
-        let quartiers = match &args.quartiers {
-            Some(path) if !path.contains("://") => std::path::absolute(path)?.display().to_string(),
-            Some(url) => url.clone(),
-            None => areas,
-        };
-        let url = recorded(path)?;
-        Ok(Feed { url, quartiers, speed: args.speed, alarm: None, clock: Clock::Recorded })
+        if let Some(path) = &args.replay {
+            ensure!(path.exists(), "the recording {} is not there: --replay takes a file or a folder", path.display());
+            feed.url = recorded(path)?;
+            feed.speed = args.speed;
+        }
+        match &args.quartiers {
+            Some(url) if url.contains("://") => feed.quartiers.clone_from(url),
+            Some(path) => feed.quartiers = std::path::absolute(path)?.display().to_string(),
+            None => {}
+        }
+        Ok(feed)
     }
 
-    async fn start_workers(&mut self, args: &Args, url: &str) -> Result<Client> {
+    async fn start_workers(&mut self, args: &Args, url: &str, feed: &Feed) -> Result<Client> {
         let step = self.show.begin("workers");
-        let layout =
-            Layout { processes: usize::from(args.processes), workers: usize::from(args.workers), database: url.into() };
+        let layout = Layout {
+            processes: usize::from(args.processes),
+            workers: usize::from(args.workers),
+            database: url.to_string(),
+            clock: feed.clock,
+        };
         let workers = self.workers.insert(Workers::start(layout).await?);
         let api = Client::new(&format!("http://{}", workers.api()))?;
         let began = Instant::now();
@@ -199,7 +204,7 @@ impl Stage {
             }
             tokio::time::sleep(LOOK).await;
         }
-        let processes = super::print::counted(workers.process_ids().len(), "process");
+        let processes = counted(workers.process_ids().len(), "process");
         self.show.done(step, &format!("{processes} of {} threads, API {}", args.workers, api.address()));
         Ok(api)
     }
@@ -212,16 +217,18 @@ impl Stage {
             let mut parameters = vec![("feed", feed.url.clone()), ("quartiers", feed.quartiers.clone())];
             parameters.push(("poll", args.poll.clone()));
             parameters.extend(feed.speed.map(|speed| ("speed", speed.to_string())));
-            if let Some(seconds) = feed.alarm.filter(|_| name == "critical") {
-                parameters.push(("min_duration", format!("{} milliseconds", (seconds * 1_000.0).ceil())));
-            }
             let parameters = parameters.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
             api.submit(&Submit { name: name.into(), text: text.into(), parameters, replace: true }).await?;
+        }
+        let names = JOBS.map(|(name, _)| name).join(", ");
+        if args.replay.is_some() {
+            // What there is of a recording is shown as it comes.
+            self.show.done(step, &format!("{names}: installed"));
+            return Ok(());
         }
         for ((name, _), before) in JOBS.into_iter().zip(before) {
             submit::first_results(api, name, before, RESULTS_LIMIT, |_| {}).await?;
         }
-        let names = JOBS.map(|(name, _)| name).join(", ");
         self.show.done(step, &format!("{names}: first results are there"));
         Ok(())
     }
@@ -284,20 +291,13 @@ struct Feed {
     quartiers: String,
     /// Of a recording; none: as fast as it can be read.
     speed: Option<f64>,
-    /// How many real seconds make an alarm, where that is not the job's own default.
-    alarm: Option<f64>,
-    clock: Clock,
+    /// Of a simulated city.
+    clock: Option<Clock>,
 }
 
-/// The last weekday's morning, in the city's time.
-fn morning() -> DateTime<Utc> {
-    let mut day = Utc::now().with_timezone(&Paris).date_naive();
-    while matches!(day.weekday(), Weekday::Sat | Weekday::Sun) {
-        day -= TimeDelta::days(1);
-    }
-    let (hour, minute) = MORNING;
-    let morning = day.and_hms_opt(hour, minute, 0).expect("a time of the day");
-    Paris.from_local_datetime(&morning).earliest().map_or_else(Utc::now, |time| time.to_utc())
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed: &f64| *speed > 0.0 && *speed <= 10_000.0);
+    speed.ok_or_else(|| "write how many times real time, more than 0 and at most 10000".to_string())
 }
 
 /// A path as the source takes it, from wherever the workers run.

@@ -110,16 +110,16 @@ pub fn table(jobs: &[Job]) -> Table {
     for job in jobs {
         let snapshots: u64 = job.sources.values().map(|source| source.snapshots).sum();
         let refused: u64 = job.sources.values().map(|source| source.rejected).sum();
-        let rows = job.sink.as_ref().map(|sink| count(sink.rows)).unwrap_or_default();
+        let rows = job.sink.as_ref().map(|sink| Cell::count(sink.rows)).unwrap_or_default();
         table.push(vec![
             Cell::toned(Tone::Strong, &job.name),
             state(job),
             job.views.len().to_string().into(),
             as_of(job).map(print::time).unwrap_or_default().into(),
-            as_of(job).map(print::ago).unwrap_or_default().into(),
-            count(snapshots).into(),
-            Cell::toned(if refused > 0 { Tone::Warn } else { Tone::Plain }, count(refused)),
-            rows.into(),
+            as_of(job).filter(|then| *then <= Utc::now()).map(print::ago).unwrap_or_default().into(),
+            Cell::count(snapshots),
+            Cell::count(refused).with(if refused > 0 { Tone::Warn } else { Tone::Plain }),
+            rows,
             Cell::toned(Tone::Faint, remark(job).unwrap_or_default()),
         ]);
     }
@@ -136,7 +136,9 @@ fn describe(job: &Job) {
     facts.push(("submitted", format!("{}, version {}", print::api_time(&job.created_at), job.version)));
     match (&job.frontier, as_of(job)) {
         (Some(frontier), Some(then)) => {
-            facts.push(("tables as of", format!("{} ({} ago)", print::time(then), print::ago(then))));
+            // The clock of a rehearsal may be ahead of ours.
+            let ago = if then <= Utc::now() { format!(" ({} ago)", print::ago(then)) } else { String::new() };
+            facts.push(("tables as of", format!("{}{ago}", print::time(then))));
             let committed = print::api_time(&frontier.committed_at);
             facts.push(("committed", format!("{committed} by generation {}", frontier.generation)));
         }
@@ -185,10 +187,10 @@ fn sources(job: &Job) -> Table {
         let last = last.and_then(DateTime::from_timestamp_millis).map(print::time);
         table.push(vec![
             name.as_str().into(),
-            count(source.snapshots).into(),
-            count(source.rows).into(),
-            Cell::toned(if source.rejected > 0 { Tone::Warn } else { Tone::Plain }, count(source.rejected)),
-            last.unwrap_or_else(|| "none yet".to_string()).into(),
+            Cell::count(source.snapshots),
+            Cell::count(source.rows),
+            Cell::count(source.rejected).with(if source.rejected > 0 { Tone::Warn } else { Tone::Plain }),
+            last.unwrap_or_else(|| if source.snapshots > 0 { "at the start" } else { "none yet" }.to_string()).into(),
             match &source.error {
                 None => Cell::toned(Tone::Good, "ok"),
                 Some(error) => Cell::toned(Tone::Bad, error),

@@ -2,8 +2,10 @@
 //!
 //! `VELIB_LOG` chooses what is said (`debug`, `velib_engine::sink=trace,warn`). A panic is one line. When a
 //! process of the cluster dies, the network threads of the others panic within moments of each other, for
-//! each connection once: the first is told, the others only to those who asked for `debug`.
+//! each connection once: the first is told, the others only to those who asked for `debug`, as are traces
+//! where `RUST_BACKTRACE` is set.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -48,9 +50,7 @@ pub fn start(format: LogFormat, filter: &str) {
     if let Some(error) = wrong {
         tracing::warn!("{FILTER} is not a filter ({error}); it looks like info or velib_engine::sink=debug,warn");
     }
-    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value == "0") {
-        std::panic::set_hook(Box::new(panicked));
-    }
+    std::panic::set_hook(Box::new(panicked));
 }
 
 /// The last panic of a thread of a generation.
@@ -61,8 +61,9 @@ fn panicked(info: &PanicHookInfo<'_>) {
     let thread = thread.name().unwrap_or("unnamed");
     let message = info.payload_as_str().unwrap_or("no reason given");
     let message = message.lines().next().unwrap_or_default();
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let first = !thread.starts_with("timely:") || {
+    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_string();
+    let place = info.location().map(|place| format!("{}:{}", file(place.file()), place.line())).unwrap_or_default();
+    let first = !(thread.starts_with("timely:") || thread == "generation") || {
         // A poisoned lock would be our own panic: then everything is told.
         let now = Instant::now();
         LAST.lock().is_ok_and(|mut last| last.replace(now).is_none_or(|then| now - then > SAME_CAUSE))
@@ -70,5 +71,9 @@ fn panicked(info: &PanicHookInfo<'_>) {
     match first {
         true => tracing::error!(thread, place, "panicked: {message}"),
         false => tracing::debug!(thread, place, "panicked: {message}"),
+    }
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        tracing::debug!(thread, "{trace}");
     }
 }

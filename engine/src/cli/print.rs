@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
+use console::{Term, measure_text_width, truncate_str};
 use serde::Serialize;
-use unicode_width::UnicodeWidthStr;
 
 use super::Format;
 
@@ -88,6 +88,18 @@ impl Stream {
         self.text(&format!("{text}\n"));
     }
 
+    /// One line, cut where the terminal ends.
+    pub fn short_line(self, text: &str) {
+        let width = self.is_terminal().then(|| match self {
+            Stream::Out => Term::stdout().size().1,
+            Stream::Err => Term::stderr().size().1,
+        });
+        match width {
+            Some(width) => self.line(&truncate_str(text, usize::from(width), "…")),
+            None => self.line(text),
+        }
+    }
+
     /// Text as it is.
     pub fn text(self, text: &str) {
         let written = match self {
@@ -123,19 +135,31 @@ pub enum Side {
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
     text: String,
+    /// For programs, where that is something else.
+    plain: Option<String>,
     tone: Tone,
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Cell { text: text.into(), tone: Tone::Plain }
+        Cell { text: text.into(), ..Cell::default() }
     }
 }
 
 impl Cell {
     /// Text with a meaning.
     pub fn toned(tone: Tone, text: impl Into<String>) -> Self {
-        Cell { text: text.into(), tone }
+        Cell { text: text.into(), plain: None, tone }
+    }
+
+    /// A number of things.
+    pub fn count(number: u64) -> Self {
+        Cell { text: count(number), plain: Some(number.to_string()), tone: Tone::Plain }
+    }
+
+    /// The same with a meaning.
+    pub fn with(self, tone: Tone) -> Self {
+        Cell { tone, ..self }
     }
 
     /// On its own, outside of a table.
@@ -165,12 +189,12 @@ impl Table {
 
     /// For people.
     pub fn text(&self, coloured: bool) -> String {
-        let mut widths: Vec<usize> = self.heads.iter().map(|(head, _)| head.width()).collect();
+        let mut widths: Vec<usize> = self.heads.iter().map(|(head, _)| measure_text_width(head)).collect();
         let rows: Vec<Vec<(Tone, String)>> =
             self.rows.iter().map(|row| row.iter().map(|cell| (cell.tone, one_line(&cell.text))).collect()).collect();
         for row in &rows {
             for (width, (_, text)) in widths.iter_mut().zip(row) {
-                *width = (*width).max(text.width());
+                *width = (*width).max(measure_text_width(text));
             }
         }
         let heads = self.heads.iter().map(|(head, _)| (Tone::Faint, head.clone())).collect();
@@ -178,7 +202,7 @@ impl Table {
         for row in std::iter::once(&heads).chain(&rows) {
             let mut line = String::new();
             for (index, ((tone, text), (_, side))) in row.iter().zip(&self.heads).enumerate() {
-                let blank = " ".repeat(widths[index] - text.width());
+                let blank = " ".repeat(widths[index] - measure_text_width(text));
                 let painted = paint(coloured, *tone, text);
                 let (before, after) =
                     if *side == Side::Right { (blank, String::new()) } else { (String::new(), blank) };
@@ -195,7 +219,8 @@ impl Table {
     pub fn csv(&self) -> String {
         let mut out = csv_row(self.heads.iter().map(|(head, _)| Some(head.as_str())));
         for row in &self.rows {
-            out.push_str(&csv_row(row.iter().map(|cell| Some(cell.text.as_str()))));
+            let texts = row.iter().map(|cell| cell.plain.as_deref().unwrap_or(&cell.text));
+            out.push_str(&csv_row(texts.map(|text| Some(text).filter(|text| !text.is_empty()))));
         }
         out
     }
@@ -336,11 +361,11 @@ mod tests {
     fn columns_line_up_whatever_is_in_them() {
         let mut table = Table::new([("name", Side::Left), ("bikes", Side::Right), ("note", Side::Left)]);
         table.push(vec!["Île-de-France".into(), "7".into(), "".into()]);
-        table.push(vec!["東京".into(), Cell::toned(Tone::Bad, "1,204"), "two\nlines".into()]);
+        table.push(vec!["東京".into(), Cell::count(1204).with(Tone::Bad), "two\nlines".into()]);
         let expected = "name           bikes  note\nÎle-de-France      7\n東京           1,204  two⏎lines\n";
         assert_eq!(table.text(false), expected);
         assert!(table.text(true).contains("\x1b[31m1,204\x1b[0m  two⏎lines"));
-        assert_eq!(table.csv(), "name,bikes,note\nÎle-de-France,7,\"\"\n東京,\"1,204\",\"two\nlines\"\n");
+        assert_eq!(table.csv(), "name,bikes,note\nÎle-de-France,7,\n東京,1204,\"two\nlines\"\n");
     }
 
     #[test]

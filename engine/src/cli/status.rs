@@ -58,7 +58,8 @@ fn processes(processes: &[Process], generation: u64) -> Table {
         ("", Side::Left),
     ]);
     for process in processes {
-        let current = process.generation.and_then(|of| u64::try_from(of).ok()) == Some(generation);
+        // Only the leader writes down the generation's number.
+        let current = process.generation.is_none_or(|of| u64::try_from(of).is_ok_and(|of| of == generation));
         let role = match process.index {
             Some(0) => Cell::toned(Tone::Strong, "leader"),
             Some(_) if current => Cell::default(),

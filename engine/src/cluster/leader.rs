@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
 use super::generation::Generation;
@@ -41,7 +42,8 @@ pub struct Leader {
 }
 
 struct Running {
-    version: i64,
+    /// When it was first submitted, and the version: another job of the same name differs in one of them.
+    definition: (DateTime<Utc>, i64),
     job: Option<RunningJob>,
     refused: Option<mpsc::Receiver<Refused>>,
     paused: bool,
@@ -97,11 +99,13 @@ impl Leader {
         let gone: Vec<String> =
             self.running.keys().filter(|name| wanted.iter().all(|job| job.name != **name)).cloned().collect();
         for name in gone {
-            self.stop(&name).await;
+            self.discard(&name).await?;
         }
         for job in &wanted {
-            if self.running.get(&job.name).is_some_and(|running| running.version != job.version) {
-                self.stop(&job.name).await;
+            match self.running.get(&job.name).map(|running| running.definition) {
+                Some((created, _)) if created != job.created_at => self.discard(&job.name).await?,
+                Some((_, version)) if version != job.version => self.stop(&job.name).await,
+                _ => {}
             }
             if !self.running.contains_key(&job.name) {
                 let running = self.start(job).await;
@@ -120,13 +124,23 @@ impl Leader {
         self.shared.remove(name);
     }
 
+    /// Stops a job that was dropped. What it has not committed is not wanted any more, and what it has
+    /// committed while it was dropped goes.
+    async fn discard(&mut self, name: &str) -> Result<(), PostgresError> {
+        if let Some(Running { job: Some(job), .. }) = self.running.get(name) {
+            job.pause(true);
+        }
+        self.stop(name).await;
+        self.store.clear(name).await
+    }
+
     async fn start(&self, job: &StoredJob) -> Running {
         let paused = job.desired == Desired::Paused;
         let (refused, rejections) = mpsc::channel(REFUSED);
         let failed = |detail: String| {
             tracing::error!(job = job.name, detail, "the job cannot run");
-            let (version, detail) = (job.version, Some(detail));
-            Running { version, job: None, refused: None, paused, status: Status::Failed, detail }
+            let (definition, detail) = ((job.created_at, job.version), Some(detail));
+            Running { definition, job: None, refused: None, paused, status: Status::Failed, detail }
         };
         let spec = Spec {
             name: job.name.clone(),
@@ -159,7 +173,7 @@ impl Leader {
                 tracing::info!(job = job.name, version = job.version, "installed");
                 self.shared.insert(&job.name, JobView { status: running.status(), progress: running.progress() });
                 Running {
-                    version: job.version,
+                    definition: (job.created_at, job.version),
                     job: Some(running),
                     refused: Some(rejections),
                     paused,

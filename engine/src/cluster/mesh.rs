@@ -16,6 +16,8 @@ use ring::hmac;
 const HELLO: Duration = Duration::from_secs(2);
 /// How long a peer may take to say that it is complete, once we are.
 const READY: Duration = Duration::from_secs(10);
+/// How long a peer may be silent, and what is sent to it unacknowledged.
+const SILENCE: Duration = Duration::from_secs(15);
 /// Connections that are being listened to at one time; more are closed at once.
 const STRANGERS: usize = 32;
 /// Between two tries to reach a peer.
@@ -219,7 +221,8 @@ impl Mesh {
                 socket.read_exact(&mut ready)?;
                 socket.set_read_timeout(None)?;
                 socket.set_write_timeout(None)?;
-                socket.set_nodelay(true)
+                socket.set_nodelay(true)?;
+                notice_silence(socket)
             })();
             heard.map_err(|error| (peer, error))?;
             if ready[0] != READY_BYTE {
@@ -233,6 +236,16 @@ impl Mesh {
 fn limit(socket: &TcpStream) -> std::io::Result<()> {
     socket.set_read_timeout(Some(HELLO))?;
     socket.set_write_timeout(Some(HELLO))
+}
+
+/// A peer whose machine is gone says nothing: after [`SILENCE`] its connection is broken.
+fn notice_silence(socket: &TcpStream) -> std::io::Result<()> {
+    let alive = socket2::TcpKeepalive::new().with_time(SILENCE / 3).with_interval(SILENCE / 3);
+    let socket = socket2::SockRef::from(socket);
+    socket.set_tcp_keepalive(&alive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(())
 }
 
 /// Reads all of `buffer` within `limit`, however slowly it trickles in.

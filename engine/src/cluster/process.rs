@@ -21,6 +21,8 @@ use crate::source::{Context, build_client};
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Before the next generation is tried, so that a peer which fails at once is not met in a tight loop.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a process that stops waits for the others of its generation to stop with it.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// The current time, in milliseconds since 1970.
 pub fn wall_clock_ms() -> u64 {
@@ -54,8 +56,13 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
     };
     let url = settings.database_url()?;
     let shared = Arc::new(Shared::new(mesh.process, context.clone()));
-    let address = server::start(&settings.api.listen, Arc::clone(&shared)).await?;
-    tracing::info!(api = %address, process = mesh.process, workers = mesh.workers, "started");
+    let listening = server::start(&settings.api.listen, Arc::clone(&shared)).await?;
+    let address = match settings.api.advertise.as_str() {
+        "" => listening.to_string(),
+        advertised => advertised.to_string(),
+    };
+    warn_of_exposure(listening, &mesh);
+    tracing::info!(api = address, process = mesh.process, workers = mesh.workers, "started");
     let mut stopping = stop.clone();
     let stopped = async move {
         // The sender is gone: nobody is left to say go on.
@@ -67,7 +74,7 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         () = &mut stopped => return Ok(()),
     };
     shared.set_store(Arc::clone(&store));
-    let alive = tokio::spawn(heartbeat(Arc::clone(&store), Arc::clone(&shared), address.to_string(), mesh.workers));
+    let alive = tokio::spawn(heartbeat(Arc::clone(&store), Arc::clone(&shared), address.clone(), mesh.workers));
     loop {
         let flag = Arc::new(AtomicBool::new(false));
         let (forming, halt) = (mesh.clone(), Arc::clone(&flag));
@@ -113,6 +120,9 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         }
         shared.dissolved();
         if *stop.borrow() {
+            // When all stop, the leader still commits what is closed, which takes the others; then it ends
+            // the generation for all of them. When only this one stops, the others go on until it is gone.
+            let _ = tokio::time::timeout(LEAVE, generation.ended()).await;
             break;
         }
         let reason = generation.ended().await;
@@ -124,8 +134,18 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
     }
     alive.abort();
     // A row that stays is forgotten when its heart has not beaten for a while.
-    let _ = tokio::time::timeout(HEARTBEAT, store.leave(&address.to_string())).await;
+    let _ = tokio::time::timeout(HEARTBEAT, store.leave(&address)).await;
     Ok(())
+}
+
+/// Says what stands open to others than this machine.
+fn warn_of_exposure(listening: std::net::SocketAddr, mesh: &Mesh) {
+    if !listening.ip().is_loopback() {
+        tracing::warn!(api = %listening, "the API has no login: whoever reaches it may run jobs, which read files and addresses");
+    }
+    if mesh.peers.len() > 1 && mesh.secret.is_empty() {
+        tracing::info!("the processes share no secret (cluster.secret): whoever reaches their ports may join them");
+    }
 }
 
 /// Opens the store, waiting for a database that is away.

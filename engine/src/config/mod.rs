@@ -51,6 +51,7 @@ pub struct Cluster {
 #[allow(missing_docs)]
 pub struct Api {
     pub listen: String,
+    pub advertise: String,
 }
 
 /// `[sources]`

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Mutex;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Json, ToSql};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, Transaction};
 use velib_operators::Time;
 
 use super::job::{Definition, Desired, Job, Status};
@@ -172,28 +172,21 @@ impl Store {
         let mut client = Store::connect(&self.url).await?;
         let transaction = client.transaction().await?;
         let known = transaction.execute("DELETE FROM velib.jobs WHERE name = $1", &[&name]).await? > 0;
-        for table in ["velib.frontier", "velib.errors", "velib.quarantine"] {
-            transaction.execute(&format!("DELETE FROM {table} WHERE job = $1"), &[&name]).await?;
-        }
-        let views = transaction.query("DELETE FROM velib.views WHERE job = $1 RETURNING view", &[&name]).await?;
-        for view in &views {
-            let table = format!("{}.{}", identifier(name), identifier(view.get(0)));
-            transaction.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await?;
-        }
-        if !views.is_empty() {
-            transaction.batch_execute("SAVEPOINT schema").await?;
-            match transaction.batch_execute(&format!("DROP SCHEMA IF EXISTS {}", identifier(name))).await {
-                Err(e)
-                    if e.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST)
-                        || e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
-                {
-                    transaction.batch_execute("ROLLBACK TO SAVEPOINT schema").await?;
-                }
-                dropped => dropped?,
-            }
-        }
+        remove_tables(&transaction, name).await?;
         transaction.commit().await?;
         Ok(known)
+    }
+
+    /// Removes what a job that was dropped still wrote while it was: its tables and its frontier. To be
+    /// called when it has stopped, and before another one of its name is started.
+    ///
+    /// # Errors
+    /// As [`Store::drop_job`].
+    pub async fn clear(&self, name: &str) -> Result<(), PostgresError> {
+        let mut client = Store::connect(&self.url).await?;
+        let transaction = client.transaction().await?;
+        remove_tables(&transaction, name).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// A number greater than all that were given before.
@@ -284,6 +277,31 @@ impl Store {
         self.execute(bound, &[&job, &source, &QUARANTINE_KEPT]).await?;
         Ok(())
     }
+}
+
+/// Removes the tables of a job, what the engine says of them, and the schema, if nothing of others is in it.
+async fn remove_tables(transaction: &Transaction<'_>, name: &str) -> Result<(), PostgresError> {
+    for table in ["velib.frontier", "velib.errors", "velib.quarantine"] {
+        transaction.execute(&format!("DELETE FROM {table} WHERE job = $1"), &[&name]).await?;
+    }
+    let views = transaction.query("DELETE FROM velib.views WHERE job = $1 RETURNING view", &[&name]).await?;
+    for view in &views {
+        let table = format!("{}.{}", identifier(name), identifier(view.get(0)));
+        transaction.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await?;
+    }
+    if !views.is_empty() {
+        transaction.batch_execute("SAVEPOINT schema").await?;
+        match transaction.batch_execute(&format!("DROP SCHEMA IF EXISTS {}", identifier(name))).await {
+            Err(e)
+                if e.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST)
+                    || e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+            {
+                transaction.batch_execute("ROLLBACK TO SAVEPOINT schema").await?;
+            }
+            dropped => dropped?,
+        }
+    }
+    Ok(())
 }
 
 fn limit() -> String {

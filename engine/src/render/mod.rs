@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use timely::dataflow::Scope;
 use timely::dataflow::operators::{Concatenate, ToStream};
+use velib_operators::accumulate::Expiry;
 use velib_operators::map::{Program, map};
 use velib_operators::output::{self, Closed};
 use velib_operators::{Errors, Expr, Rows, Time, Updates, temporal};
@@ -42,7 +43,8 @@ pub fn job<'scope>(
             rows = scope.concatenate([rows, inputs[0].clone()]);
         }
         let errors = render.errors.take();
-        outputs.push(output::View { rows: rows.clone(), schema: view.schema.clone(), errors });
+        let retain = view.retain.map(|retain| Expiry { group: retain.column, after_ms: retain.after_ms });
+        outputs.push(output::View { rows: rows.clone(), schema: view.schema.clone(), retain, errors });
         collections.insert(i, rows);
     }
     output::output(scope, &format!("{}.output", job.name), outputs, index, sink);

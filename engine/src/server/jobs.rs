@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
@@ -21,6 +22,10 @@ use crate::postgres::{PostgresError, Store};
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long the leader may take to answer for another process.
 const FORWARD: Duration = Duration::from_secs(60);
+/// How often a submission looks again at what others changed under it.
+const TRIES: usize = 3;
+/// Marks what was passed on: it is not passed on again.
+const FORWARDED: &str = "x-velib-forwarded";
 
 /// An answer that is not 2xx.
 pub(super) struct Refused(StatusCode, String);
@@ -55,58 +60,55 @@ fn no_job(name: &str) -> Refused {
     Refused(StatusCode::NOT_FOUND, format!("there is no job {name}; `velib jobs` lists those there are"))
 }
 
-/// Passes a question on to the leader, where this process is not it.
-async fn forward(shared: &Shared, method: Method, uri: &Uri, body: Option<Bytes>) -> Option<Answer> {
+/// Has the leader answer what is asked of another process.
+pub(super) async fn to_leader(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     if shared.process == 0 {
-        return None;
+        return next.run(request).await;
     }
-    Some(pass_on(shared, method, uri, body).await)
+    pass_on(&shared, request).await.unwrap_or_else(Refused::into_response)
 }
 
-async fn pass_on(shared: &Shared, method: Method, uri: &Uri, body: Option<Bytes>) -> Answer {
+async fn pass_on(shared: &Shared, request: Request) -> Answer {
+    if request.headers().contains_key(FORWARDED) {
+        let error = "this process does not lead, though its address is the leader's: give each process \
+                     an api.listen or api.advertise of its own";
+        return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, error.into()));
+    }
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, super::BODY)
+        .await
+        .map_err(|error| Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("this is no submission: {error}")))?;
     let leader = store(shared)?.processes(SILENCE).await?.into_iter().find(|process| process.index == Some(0));
     let unknown = || Refused(StatusCode::SERVICE_UNAVAILABLE, "the cluster has no leader at this moment".into());
     let address = leader.ok_or_else(unknown)?.address;
     let away = |error: reqwest::Error| {
         Refused(StatusCode::BAD_GATEWAY, format!("the leader at {address} does not answer: {error}"))
     };
-    let request = shared.context.http.request(method, format!("http://{address}{uri}")).timeout(FORWARD);
-    let request = match body {
-        Some(body) => request.header("content-type", "application/json").body(body),
-        None => request,
-    };
-    let answer = request.send().await.map_err(away)?;
+    let to = format!("http://{address}{}", parts.uri);
+    let request = shared.context.http.request(parts.method, to).timeout(FORWARD).header(FORWARDED, "1");
+    let answer = request.header("content-type", "application/json").body(body).send().await.map_err(away)?;
     let code = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let body = answer.bytes().await.map_err(away)?;
     Ok((code, [("content-type", "application/json")], body).into_response())
 }
 
 /// `GET /api/jobs`
-pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
-        return answer;
-    }
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Answer {
     Ok(Json(serde_json::json!({ "jobs": all(&shared).await? })).into_response())
 }
 
 /// `GET /api/jobs/{name}`
-pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
-        return answer;
-    }
+pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer {
     let stored = store(&shared)?.job(&name).await?.ok_or_else(|| no_job(&name))?;
     let mut job = describe(&shared, &stored).await?;
-    job.explain = planned(&stored).map(|plan| explain::text(&plan));
+    job.explain = planned(&shared, &stored).map(|plan| explain::text(&plan));
     job.text = Some(stored.text);
     job.parameters = stored.parameters;
     Ok(Json(job).into_response())
 }
 
 /// `GET /api/status`
-pub(super) async fn status(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::GET, &uri, None).await {
-        return answer;
-    }
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Answer {
     let processes = store(&shared)?.processes(SILENCE).await?.into_iter().map(|process| Process {
         address: process.address,
         index: process.index,
@@ -120,10 +122,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>, uri: Uri) -> Answe
 }
 
 /// `POST /api/jobs`
-pub(super) async fn submit(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Answer {
-    if let Some(answer) = forward(&shared, Method::POST, &uri, Some(body.clone())).await {
-        return answer;
-    }
+pub(super) async fn submit(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
     let submit: Submit = serde_json::from_slice(&body)
         .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("this is no submission: {error}")))?;
     let store = store(&shared)?;
@@ -132,37 +131,36 @@ pub(super) async fn submit(State(shared): State<Arc<Shared>>, uri: Uri, body: By
         .map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let definition =
         Definition { name: submit.name.clone(), text: submit.text, parameters: submit.parameters, resolved };
-    let change = match store.job(&submit.name).await? {
-        Some(old) if old.text == definition.text && old.parameters == definition.parameters && !submit.replace => {
-            Change::Unchanged
-        }
-        Some(_) if !submit.replace => {
-            let name = submit.name;
-            let error = format!(
-                "there is another job {name} already; `velib submit --replace` puts this one in its place, `--name` gives it another name"
-            );
-            return Err(Refused(StatusCode::CONFLICT, error));
-        }
-        Some(_) => {
-            store.replace(&definition).await?;
-            Change::Replaced
-        }
-        None => {
-            store.submit(&definition).await?;
-            Change::Installed
-        }
-    };
+    let change = settle(store, &definition, submit.replace).await?;
     shared.submitted.notify_one();
     let views = prepared.plan.views.iter().map(|view| view.name.clone()).collect();
     let code = if change == Change::Installed { StatusCode::CREATED } else { StatusCode::OK };
     Ok((code, Json(Submitted { name: submit.name, change, views })).into_response())
 }
 
-/// `DELETE /api/jobs/{name}`
-pub(super) async fn drop(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri) -> Answer {
-    if let Some(answer) = forward(&shared, Method::DELETE, &uri, None).await {
-        return answer;
+/// Writes a definition down, unless there is another one that is not to be replaced.
+async fn settle(store: &Store, new: &Definition, replace: bool) -> Result<Change, Refused> {
+    // Others submit and drop at the same time: what was found may not be there any more.
+    for _ in 0..TRIES {
+        match store.job(&new.name).await? {
+            Some(old) if !replace && old.text == new.text && old.parameters == new.parameters => {
+                return Ok(Change::Unchanged);
+            }
+            Some(_) if !replace => break,
+            Some(_) if store.replace(new).await? => return Ok(Change::Replaced),
+            None if store.submit(new).await? => return Ok(Change::Installed),
+            _ => {}
+        }
     }
+    let name = &new.name;
+    let error = format!(
+        "there is another job {name} already; `velib submit --replace` puts this one in its place, `--name` gives it another name"
+    );
+    Err(Refused(StatusCode::CONFLICT, error))
+}
+
+/// `DELETE /api/jobs/{name}`
+pub(super) async fn drop(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer {
     if !store(&shared)?.drop_job(&name).await? {
         return Err(no_job(&name));
     }
@@ -171,19 +169,16 @@ pub(super) async fn drop(State(shared): State<Arc<Shared>>, Path(name): Path<Str
 }
 
 /// `POST /api/jobs/{name}/pause`
-pub(super) async fn pause(shared: State<Arc<Shared>>, name: Path<String>, uri: Uri) -> Answer {
-    desire(shared, name, uri, Desired::Paused).await
+pub(super) async fn pause(shared: State<Arc<Shared>>, name: Path<String>) -> Answer {
+    desire(shared, name, Desired::Paused).await
 }
 
 /// `POST /api/jobs/{name}/resume`
-pub(super) async fn resume(shared: State<Arc<Shared>>, name: Path<String>, uri: Uri) -> Answer {
-    desire(shared, name, uri, Desired::Running).await
+pub(super) async fn resume(shared: State<Arc<Shared>>, name: Path<String>) -> Answer {
+    desire(shared, name, Desired::Running).await
 }
 
-async fn desire(State(shared): State<Arc<Shared>>, Path(name): Path<String>, uri: Uri, desired: Desired) -> Answer {
-    if let Some(answer) = forward(&shared, Method::POST, &uri, None).await {
-        return answer;
-    }
+async fn desire(State(shared): State<Arc<Shared>>, Path(name): Path<String>, desired: Desired) -> Answer {
     if !store(&shared)?.set_desired(&name, desired).await? {
         return Err(no_job(&name));
     }
@@ -226,7 +221,8 @@ async fn describe(shared: &Shared, stored: &StoredJob) -> Result<Job, Refused> {
         detail: stored.status_detail.clone(),
         created_at: stored.created_at.to_rfc3339(),
         frontier,
-        views: planned(stored).map_or_else(Vec::new, |plan| plan.views.iter().map(|view| view.name.clone()).collect()),
+        views: planned(shared, stored)
+            .map_or_else(Vec::new, |plan| plan.views.iter().map(|view| view.name.clone()).collect()),
         sources: view.map(|view| view.status.borrow().sources.clone()).unwrap_or_default(),
         sink,
         text: None,
@@ -235,8 +231,12 @@ async fn describe(shared: &Shared, stored: &StoredJob) -> Result<Job, Refused> {
     })
 }
 
-/// The plan of a job in the database, if this version can make it.
-fn planned(stored: &StoredJob) -> Option<Arc<crate::plan::Job>> {
+/// The plan of a job in the database, if this version can make it. Planning takes long; looking does not.
+fn planned(shared: &Shared, stored: &StoredJob) -> Option<Arc<crate::plan::Job>> {
+    let definition = (stored.created_at, stored.version);
+    if let Some(plan) = shared.plan(&stored.name, definition) {
+        return Some(plan);
+    }
     let spec = Spec {
         name: stored.name.clone(),
         text: stored.text.clone(),
@@ -244,5 +244,7 @@ fn planned(stored: &StoredJob) -> Option<Arc<crate::plan::Job>> {
         resolved: serde_json::from_str(&stored.resolved).ok()?,
         explain: String::new(),
     };
-    Some(catalog::rebind(spec).ok()?.plan)
+    let plan = catalog::rebind(spec).ok()?.plan;
+    shared.planned(&stored.name, definition, &plan);
+    Some(plan)
 }

@@ -13,9 +13,11 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
 use crate::metrics;
+use crate::plan;
 use crate::postgres::Store;
 use crate::sink::task::Progress;
 use crate::source::Context;
@@ -33,6 +35,9 @@ pub struct JobView {
     pub progress: watch::Receiver<Progress>,
 }
 
+/// Tells the definitions of a job of one name from each other: when it was created, and its version.
+type Definition = (DateTime<Utc>, i64);
+
 /// What the server shares with the rest of the process.
 pub struct Shared {
     /// The place of this process; 0 leads.
@@ -42,6 +47,7 @@ pub struct Shared {
     /// Some: part of a generation; on the leader with its number.
     generation: watch::Sender<Option<Option<u64>>>,
     jobs: Mutex<BTreeMap<String, JobView>>,
+    plans: Mutex<BTreeMap<String, (Definition, Arc<plan::Job>)>>,
     submitted: Notify,
 }
 
@@ -55,6 +61,7 @@ impl Shared {
             store: OnceLock::new(),
             generation,
             jobs: Mutex::default(),
+            plans: Mutex::default(),
             submitted: Notify::new(),
         }
     }
@@ -91,6 +98,19 @@ impl Shared {
     /// It runs no more.
     pub fn remove(&self, name: &str) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// The plan of a job, if it is that of this definition.
+    fn plan(&self, name: &str, definition: Definition) -> Option<Arc<plan::Job>> {
+        let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.get(name).filter(|(of, _)| *of == definition).map(|(_, plan)| Arc::clone(plan))
+    }
+
+    /// Keeps the plan of a job, in the place of that of another definition.
+    fn planned(&self, name: &str, definition: Definition, plan: &Arc<plan::Job>) {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.insert(name.to_string(), (definition, Arc::clone(plan)));
     }
 
     fn job(&self, name: &str) -> Option<JobView> {
@@ -112,16 +132,19 @@ pub async fn start(address: &str, shared: Arc<Shared>) -> Result<SocketAddr> {
         format!("the API cannot listen on {address} (api.listen, --api); is another process using it?")
     })?;
     let bound = listener.local_addr()?;
-    let router = Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(|| async { metrics::text() }))
+    let api = Router::new()
         .route("/api/status", get(jobs::status))
         .route("/api/jobs", get(jobs::list).post(jobs::submit))
         .route("/api/jobs/{name}", get(jobs::show).delete(jobs::drop))
         .route("/api/jobs/{name}/pause", post(jobs::pause))
         .route("/api/jobs/{name}/resume", post(jobs::resume))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), jobs::to_leader))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY));
+    let router = Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(|| async { metrics::text() }))
+        .merge(api)
         .with_state(shared);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {

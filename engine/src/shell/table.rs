@@ -117,7 +117,9 @@ impl Table {
             if column_of_new.null_count() > 0 {
                 return Err(format!("column {column} of {name} tells the time, and null is none"));
             }
-            for row in codec.encode(&[column_of_new.clone()], column_of_new.len()).map_err(|e| e.to_string())? {
+            for row in
+                codec.encode(std::slice::from_ref(&column_of_new), column_of_new.len()).map_err(|e| e.to_string())?
+            {
                 if first.get_or_insert_with(|| row.clone()) != &row {
                     return Err(format!("column {column} of {name} has one value in all rows of an INSERT"));
                 }

@@ -63,6 +63,11 @@ impl Merge {
         self.parts.back().map(|closed| closed.upper)
     }
 
+    /// The last snapshot in what waits; 0: none has entered.
+    pub fn as_of(&self) -> Option<Time> {
+        self.parts.back().map(|closed| closed.as_of)
+    }
+
     /// Adds what comes after all that waits.
     ///
     /// # Errors

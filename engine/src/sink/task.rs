@@ -86,7 +86,8 @@ pub struct SinkHandle {
 
 impl SinkHandle {
     /// Starts the task on the current runtime. The first [`Closed`] that it is sent holds the full contents
-    /// of all views; each further one what has changed since.
+    /// of all views; each further one what has changed since. Nothing is committed before the first that is as
+    /// of a snapshot.
     ///
     /// # Errors
     /// A view that cannot be a table. The database may be away.
@@ -194,7 +195,7 @@ impl Task {
         loop {
             self.gather().await?;
             let closed = self.inbox.receiver.is_none();
-            if self.inbox.merge.is_empty() || (closed && *self.pause.borrow()) {
+            if self.inbox.merge.is_empty() || (closed && (*self.pause.borrow() || self.nothing_entered())) {
                 return Ok(());
             }
             if let Some(settled) = self.inbox.merge.take()? {
@@ -212,7 +213,7 @@ impl Task {
             }
             let paused = *self.pause.borrow_and_update();
             let behind = self.sink.upper().is_none() && self.inbox.merge.upper() < Some(self.settings.hold_until);
-            let may = !self.inbox.merge.is_empty() && !paused && !behind;
+            let may = !self.inbox.merge.is_empty() && !paused && !behind && !self.nothing_entered();
             if may || self.inbox.receiver.is_none() {
                 return Ok(());
             }
@@ -224,6 +225,12 @@ impl Task {
                 },
             }
         }
+    }
+
+    /// What waits are views of nothing: a `count(*)` is 0 before the first snapshot. Tables that are there
+    /// must not move to that.
+    fn nothing_entered(&self) -> bool {
+        self.sink.upper().is_none() && self.inbox.merge.as_of() == Some(0)
     }
 
     /// Tries to commit `settled`; what could not be committed waits again.

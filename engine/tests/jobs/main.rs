@@ -4,6 +4,8 @@
 //! (see [`case`]); a new case is a new file. And oracles: `jobs/*/tests/oracle/JOB/VIEW.sql` answers the
 //! same as a view in PostgreSQL's own SQL, over a recording of the real feed (see [`oracle`]).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod case;
 mod feed;
 mod oracle;

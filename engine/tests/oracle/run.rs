@@ -140,12 +140,12 @@ fn rows(answer: &Answer) -> Vec<Vec<Cell>> {
     };
     let mut rows: Vec<Vec<Cell>> =
         answer.texts().into_iter().map(|row| row.into_iter().zip(&floats).map(cell).collect()).collect();
-    rows.sort_by(order);
+    rows.sort_by(|a, b| order(a, b));
     rows
 }
 
 /// By what is exact, then by floats.
-fn order(a: &Vec<Cell>, b: &Vec<Cell>) -> Ordering {
+fn order(a: &[Cell], b: &[Cell]) -> Ordering {
     let by = |floats: bool| {
         let cells = a.iter().zip(b).map(|(a, b)| match (a, b) {
             (Cell::Float(a), Cell::Float(b)) => {

@@ -24,8 +24,7 @@ pub const QUERIES: [(&str, &str); 3] = [
     ),
     (
         "where bikes go the fastest",
-        "SELECT name, round(slope_15) AS an_hour, bikes, round(minutes) AS minutes_left FROM trends.fastest \
-         WHERE direction = 'emptying' ORDER BY place LIMIT 5;",
+        "SELECT direction, name, round(slope_15) AS an_hour, bikes, docks FROM trends.fastest WHERE place <= 3;",
     ),
 ];
 
@@ -63,8 +62,8 @@ pub struct Look {
     pub psql: Option<String>,
     /// The API.
     pub api: String,
-    /// A worker that may be killed.
-    pub kill: Option<u32>,
+    /// The process ids of the workers.
+    pub workers: Vec<u32>,
 }
 
 /// What it comes to.
@@ -141,7 +140,9 @@ impl Show {
     pub fn ready(&mut self, look: &Look) -> Result<()> {
         if self.format == Format::Json {
             let queries = QUERIES.map(|(_, query)| query);
-            let ready = json!({"event": "ready", "psql": look.psql, "api": look.api, "queries": queries});
+            let ready = json!({
+                "event": "ready", "psql": look.psql, "api": look.api, "workers": look.workers, "queries": queries,
+            });
             Stream::Out.line(&serde_json::to_string(&ready)?);
             return Ok(());
         }
@@ -156,8 +157,8 @@ impl Show {
         }
         head("the cluster");
         code(&format!("velib status --api {}", look.api));
-        if let Some(id) = look.kill {
-            head("an accident: the worker comes back, and nothing is lost");
+        if let Some(id) = look.workers.last() {
+            head("an accident: the worker comes back, the jobs begin anew, the tables go on");
             code(&format!("kill -9 {id}"));
         }
         to.line("");
@@ -220,7 +221,7 @@ impl Show {
         if line.began.len() > NAMES {
             names.push("…".to_string());
         }
-        to.line(&format!(
+        to.short_line(&format!(
             "{}  {:<12}  {}  {:>12}  {:>4}{change}  {}",
             to.paint(Tone::Faint, &here.to_string()),
             city.to_string(),

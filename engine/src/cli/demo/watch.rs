@@ -10,6 +10,7 @@ use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Client as Postgres;
 
+use super::clock::Clock;
 use super::show::{Line, Summary};
 use crate::client::Client;
 use crate::postgres::job::Status;
@@ -17,6 +18,11 @@ use crate::postgres::{PostgresError, connect};
 
 /// A snapshot is told after this, though a job has not arrived at it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A job whose time has passed on before a snapshot reaches it takes it in at its own time: what two jobs
+/// took in within this many real milliseconds is the same snapshot.
+const SAME_MS: f64 = 400.0;
+/// The job that has the table of alarms.
+const ALARMS: &str = "critical";
 /// Snapshots that some jobs have not arrived at; the oldest are told when there are more.
 const PENDING: usize = 32;
 /// How many lines a second a recording may make.
@@ -24,33 +30,21 @@ const RECORDED_PAUSE: Duration = Duration::from_millis(500);
 /// As many latencies are kept, for the percentiles: a week of polls every second.
 const LATENCIES: usize = 604_800;
 
-/// What time it is in the city.
-pub enum Clock {
-    /// Simulated.
-    Live {
-        /// When it began, by our clock.
-        began: DateTime<Utc>,
-        /// The city's time then.
-        start: DateTime<Utc>,
-        /// Its seconds in one of ours.
-        speed: f64,
-    },
-    /// The snapshot's.
-    Recorded,
-}
-
 /// Looks at the tables from the outside.
 pub struct Watch {
     url: String,
     database: Option<Postgres>,
     api: Client,
     jobs: Vec<String>,
-    clock: Clock,
+    /// Of the simulated city; a recording has none.
+    clock: Option<Clock>,
     began: Instant,
     /// The snapshot that each job is as of.
     as_of: BTreeMap<String, DateTime<Utc>>,
     /// Snapshots that some job is as of and not all have arrived at.
     pending: BTreeMap<DateTime<Utc>, Pending>,
+    /// The last snapshot that was told.
+    last: Option<DateTime<Utc>>,
     alarms: BTreeMap<(String, String), String>,
     counts: Counts,
     told: Instant,
@@ -75,7 +69,7 @@ struct Counts {
 
 impl Watch {
     /// What is in the tables now is the beginning, not news.
-    pub async fn start(url: &str, api: Client, jobs: Vec<String>, clock: Clock) -> Result<Self> {
+    pub async fn start(url: &str, api: Client, jobs: Vec<String>, clock: Option<Clock>) -> Result<Self> {
         let mut watch = Watch {
             url: url.to_string(),
             database: None,
@@ -85,6 +79,7 @@ impl Watch {
             began: Instant::now(),
             as_of: BTreeMap::new(),
             pending: BTreeMap::new(),
+            last: None,
             alarms: BTreeMap::new(),
             counts: Counts::default(),
             told: Instant::now(),
@@ -93,7 +88,7 @@ impl Watch {
             snapshots: 0,
             rows: 0,
         };
-        if matches!(watch.clock, Clock::Live { .. }) {
+        if watch.clock.is_some() {
             for (job, as_of, _) in watch.frontiers().await? {
                 watch.as_of.insert(job, as_of);
             }
@@ -116,8 +111,8 @@ impl Watch {
     /// What has arrived since the last look.
     pub async fn look(&mut self) -> Result<Vec<Line>> {
         let outcome = match self.clock {
-            Clock::Live { .. } => self.look_live().await,
-            Clock::Recorded => self.look_recorded().await,
+            Some(clock) => self.look_live(clock).await,
+            None => self.look_recorded().await,
         };
         if outcome.is_err() {
             // The connection may be the reason.
@@ -126,12 +121,15 @@ impl Watch {
         outcome
     }
 
-    async fn look_live(&mut self) -> Result<Vec<Line>> {
+    async fn look_live(&mut self, clock: Clock) -> Result<Vec<Line>> {
+        let same = TimeDelta::milliseconds((SAME_MS * clock.speed) as i64);
         for (job, as_of, committed) in self.frontiers().await? {
-            if self.as_of.insert(job.clone(), as_of).is_some_and(|before| before >= as_of) {
+            let before = self.as_of.insert(job.clone(), as_of);
+            if before.is_some_and(|before| before >= as_of) || self.last.is_some_and(|last| as_of - last < same) {
                 continue;
             }
-            let pending = self.pending.entry(as_of).or_insert_with(|| Pending {
+            let known = self.pending.range(as_of - same..=as_of + same).next().map(|(snapshot, _)| *snapshot);
+            let pending = self.pending.entry(known.unwrap_or(as_of)).or_insert_with(|| Pending {
                 since: Instant::now(),
                 committed,
                 jobs: BTreeSet::new(),
@@ -142,34 +140,27 @@ impl Watch {
         let mut lines = vec![];
         while let Some(first) = self.pending.first_entry() {
             let snapshot = *first.key();
-            let all = self.jobs.iter().all(|job| self.as_of.get(job).is_some_and(|as_of| *as_of >= snapshot));
+            let all = self.jobs.iter().all(|job| self.as_of.get(job).is_some_and(|as_of| *as_of > snapshot - same));
             let waited = first.get().since.elapsed() > PATIENCE;
             if !all && !waited && self.pending.len() <= PENDING {
                 break;
             }
             let Some((_, pending)) = self.pending.pop_first() else { break };
-            lines.push(self.line(snapshot, pending.committed).await?);
+            self.last = Some(snapshot);
+            lines.push(self.line(clock, snapshot, pending.committed).await?);
         }
         Ok(lines)
     }
 
-    async fn line(&mut self, snapshot: DateTime<Utc>, committed: DateTime<Utc>) -> Result<Line> {
-        let ms = (committed - snapshot).num_milliseconds().max(0) as u64;
+    async fn line(&mut self, clock: Clock, snapshot: DateTime<Utc>, committed: DateTime<Utc>) -> Result<Line> {
+        let ms = (committed - clock.real_time(snapshot)).num_milliseconds().max(0) as u64;
         if self.latencies.len() < LATENCIES {
             self.latencies.push(ms);
         }
         let (rows, _) = self.changed().await;
         self.snapshots += 1;
         self.rows += rows;
-        self.with_alarms(Line {
-            committed,
-            city: self.city_time(snapshot),
-            ms: Some(ms),
-            snapshots: 1,
-            rows,
-            ..Line::default()
-        })
-        .await
+        self.with_alarms(Line { committed, city: snapshot, ms: Some(ms), snapshots: 1, rows, ..Line::default() }).await
     }
 
     /// A recording goes by faster than anybody can read: a line is what has come since the one before.
@@ -184,6 +175,8 @@ impl Watch {
         let frontiers = self.frontiers().await?;
         let (rows, snapshots) = self.changed().await;
         self.over = over;
+        let alarms = frontiers.iter().any(|(job, ..)| job == ALARMS);
+        // Jobs whose first results are not there yet are not looked at.
         let Some((_, as_of, committed)) = frontiers.into_iter().min_by_key(|(_, as_of, _)| *as_of) else {
             return Ok(vec![]);
         };
@@ -192,8 +185,8 @@ impl Watch {
         }
         self.snapshots += snapshots;
         self.rows += rows;
-        let line = Line { committed, city: self.city_time(as_of), ms: None, snapshots, rows, ..Line::default() };
-        Ok(vec![self.with_alarms(line).await?])
+        let line = Line { committed, city: as_of, ms: None, snapshots, rows, ..Line::default() };
+        Ok(vec![if alarms { self.with_alarms(line).await? } else { line }])
     }
 
     async fn with_alarms(&mut self, mut line: Line) -> Result<Line> {
@@ -204,16 +197,6 @@ impl Watch {
         line.critical = now.len();
         self.alarms = now;
         Ok(line)
-    }
-
-    fn city_time(&self, snapshot: DateTime<Utc>) -> DateTime<Utc> {
-        match &self.clock {
-            Clock::Recorded => snapshot,
-            Clock::Live { began, start, speed } => {
-                let passed = (snapshot - began).num_milliseconds() as f64 * speed;
-                *start + TimeDelta::milliseconds(passed as i64)
-            }
-        }
     }
 
     /// Rows changed and snapshots taken in since the last call, as the cluster counts them. A new

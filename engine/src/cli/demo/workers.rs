@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::sync::mpsc;
 
+use super::clock::Clock;
 use crate::cli::log;
 
 /// Tells the worker's process id, waits for the end of its input, asks the worker to stop, and ends with it.
@@ -51,6 +52,8 @@ pub struct Layout {
     pub workers: usize,
     /// The URL of the database.
     pub database: String,
+    /// What they take for the time, if not the world's.
+    pub clock: Option<Clock>,
 }
 
 /// The processes.
@@ -188,6 +191,10 @@ impl Workers {
             }
         }
         command.env("VELIB_DATABASE_URL", &self.layout.database).env("VELIB_CLUSTER__SECRET", &self.secret);
+        if let Some(clock) = &self.layout.clock {
+            let start = clock.start.timestamp_millis().to_string();
+            command.env("VELIB_CLOCK__SPEED", format!("{:?}", clock.speed)).env("VELIB_CLOCK__START_MS", start);
+        }
         // Out of reach of the terminal's Ctrl-C: the demo stops things in their order.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut shell = command.spawn().context("/bin/sh could not be started")?;
@@ -237,7 +244,7 @@ fn readable(line: &str) -> (bool, String) {
     let Ok(Value::Object(fields)) = serde_json::from_str(line) else { return (true, line.to_string()) };
     let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
     let others = fields.iter().filter(|(name, _)| {
-        !matches!(name.as_str(), "timestamp" | "level" | "target" | "message" | "span" | "spans" | "threadName")
+        !matches!(name.as_str(), "timestamp" | "level" | "target" | "message" | "span" | "spans" | "thread" | "place")
     });
     let others: Vec<String> = others
         .map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_string)))
