@@ -12,7 +12,7 @@ use datafusion::error::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use crate::arrange::{Layout, Values, arrange};
-use crate::errors::message;
+use crate::errors::{guarded, message};
 use crate::map::{batch, take_rows};
 use crate::recompute::{Group, Ordered, recompute};
 use crate::{Diff, Errors, Expr, Row, RowCodec, Rows};
@@ -102,7 +102,7 @@ impl Group for Aggregate {
         }
         let len = rows.len();
         let rows = self.values.decode(rows, len);
-        out.push((self.row(key, &rows).map_err(|e| message(&e))?, 1));
+        out.push((guarded(|| self.row(key, &rows)).map_err(|e| message(&e))?, 1));
         Ok(())
     }
 

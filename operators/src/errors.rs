@@ -3,6 +3,9 @@
 //! A row whose expression fails (division by zero, a bad cast) leaves the view and becomes a message that
 //! stands as long as its cause does: when the row is retracted, so is the message.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use datafusion::error::{DataFusionError, Result};
 use timely::dataflow::Stream;
 use timely::dataflow::operators::OkErr;
 
@@ -48,4 +51,17 @@ pub fn message(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.trim_start_matches("Arrow error: ").chars().take(300).collect()
+}
+
+/// What `compute` yields; if it panics, that is an error of the rows that it was computed of. No input
+/// ends a worker.
+///
+/// # Errors
+/// As `compute`.
+pub fn guarded<T>(compute: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(DataFusionError::Execution(format!("a function failed: {text}")))
+    })
 }

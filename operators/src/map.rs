@@ -12,7 +12,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use crate::errors::{Errors, Outcome, message};
+use crate::errors::{Errors, Outcome, guarded, message};
 use crate::{Diff, Expr, Rows, Updates};
 
 /// Predicates and outputs, bound to the columns of the input.
@@ -56,6 +56,10 @@ impl Program {
     }
 
     fn evaluate(&self, rows: &RecordBatch, diffs: &Int64Array) -> Result<Option<(RecordBatch, Int64Array)>> {
+        guarded(|| self.compute(rows, diffs))
+    }
+
+    fn compute(&self, rows: &RecordBatch, diffs: &Int64Array) -> Result<Option<(RecordBatch, Int64Array)>> {
         if rows.num_rows() == 0 {
             return Ok(None);
         }

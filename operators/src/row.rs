@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, downcast_primitive};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow_row::{RowConverter, SortField};
@@ -184,7 +184,27 @@ impl RowCodec {
             return Ok(vec![]);
         }
         let parser = self.converter.parser();
-        self.converter.convert_rows(rows.into_iter().map(|row| parser.parse(row.as_slice())))
+        let columns = self.converter.convert_rows(rows.into_iter().map(|row| parser.parse(row.as_slice())))?;
+        Ok(columns.into_iter().map(zero_nulls).collect())
+    }
+}
+
+/// A null decodes as the least number, which functions that compute whole columns, nulls and all, would
+/// overflow at: it becomes zero.
+fn zero_nulls(column: ArrayRef) -> ArrayRef {
+    let Some(nulls) = column.logical_nulls().filter(|nulls| nulls.null_count() > 0) else { return column };
+    macro_rules! zeroed {
+        ($kind:ty) => {{
+            let column = column.as_primitive::<$kind>();
+            let values = column.values().iter().enumerate();
+            let values = values.map(|(i, value)| if nulls.is_valid(i) { *value } else { Default::default() });
+            let zeroed = PrimitiveArray::<$kind>::new(values.collect(), Some(nulls));
+            Arc::new(zeroed.with_data_type(column.data_type().clone()))
+        }};
+    }
+    downcast_primitive! {
+        column.data_type() => (zeroed),
+        _ => column
     }
 }
 
@@ -205,6 +225,16 @@ mod tests {
         assert!(rows[1] < rows[0] && rows[0] < rows[2]);
         let back = codec.decode(&rows).unwrap();
         assert_eq!(&back, &columns);
+    }
+
+    #[test]
+    fn what_stands_below_a_null_overflows_nowhere() {
+        let codec = RowCodec::new(&[DataType::Int64]).unwrap();
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(3)]));
+        let rows = codec.encode(&[column.clone()], 2).unwrap();
+        let back = codec.decode(&rows).unwrap();
+        assert_eq!(&back[0], &column);
+        assert_eq!(back[0].as_primitive::<arrow::datatypes::Int64Type>().values(), &[0, 3]);
     }
 
     #[test]

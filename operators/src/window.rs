@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::window::WindowExpr;
 
 use crate::arrange::{Layout, Values, arrange};
-use crate::errors::message;
+use crate::errors::{guarded, message};
 use crate::map::batch;
 use crate::recompute::{Group, Ordered, recompute};
 use crate::{Diff, Errors, Row, RowCodec, Rows};
@@ -47,7 +47,7 @@ impl Group for Window {
         let partition = self.input.decode(rows, len);
         let mut columns: Vec<ArrayRef> = partition.columns().to_vec();
         for (function, field) in self.functions.iter().zip(&self.schema.fields()[columns.len()..]) {
-            let column = function.evaluate(&partition).map_err(|e| message(&e))?;
+            let column = guarded(|| function.evaluate(&partition)).map_err(|e| message(&e))?;
             let column = arrow::compute::cast(&column, field.data_type()).map_err(|e| message(&e))?;
             columns.push(column);
         }

@@ -28,8 +28,8 @@ struct Held {
 }
 
 impl Maintained {
-    /// Has the workers build `job`, of one view, whose inputs begin at `time`.
-    pub async fn install(generation: &Generation, job: Arc<Job>, time: Time) -> Result<Self, ShellError> {
+    /// Has the workers build `job`, of one view.
+    pub async fn install(generation: &Generation, job: Arc<Job>) -> Result<Self, ShellError> {
         let held = Arc::new(Mutex::new(Held { rows: MemorySink::new(&job)?, failure: None }));
         let (publish, upper) = watch::channel(0);
         let (filling, plan) = (Arc::clone(&held), Arc::clone(&job));
@@ -45,7 +45,6 @@ impl Maintained {
         });
         let spec = Spec { name: job.name.clone(), ..Spec::default() };
         let id = generation.install(job.clone(), spec, output).await?;
-        generation.advance(id, time).await?;
         Ok(Maintained { id, job, held, upper })
     }
 

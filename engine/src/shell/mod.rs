@@ -16,11 +16,13 @@ mod text;
 mod wording;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
+use futures::FutureExt;
 use velib_operators::Time;
 
 pub use answer::{Answer, json};
@@ -144,7 +146,7 @@ impl Shell {
                 Ok(Answer::done())
             }
             Kind::Explain(explained) => self.explain(statement, explained),
-            Kind::Show(what) => self.show(what),
+            Kind::Show(what) => self.show(what).await,
             Kind::CreateIndex { view, .. } | Kind::Comment { view, .. } => {
                 self.catalog.view(view).map(|_| Answer::done())
             }
@@ -158,11 +160,7 @@ impl Shell {
     async fn own(&mut self, text: &str) -> Result<Option<Answer>, ShellError> {
         let words = text.trim().trim_end_matches(';').trim();
         if words.eq_ignore_ascii_case("flush") {
-            self.pass();
-            for view in self.catalog.maintained() {
-                view.close(&self.generation, self.now).await?;
-            }
-            return Ok(Some(Answer::done()));
+            return self.close().await.map(|()| Some(Answer::done()));
         }
         let Some(rest) = strip_word(words, "set").and_then(|rest| strip_word(rest, "now")) else { return Ok(None) };
         let value = rest.trim_start().trim_start_matches('=').trim().trim_matches('\'');
@@ -177,6 +175,15 @@ impl Shell {
         }
         (self.by_hand, self.now) = (true, time);
         Ok(Some(Answer::done()))
+    }
+
+    /// Lets all views come up to now.
+    async fn close(&mut self) -> Result<(), ShellError> {
+        self.pass();
+        for view in self.catalog.maintained() {
+            view.close(&self.generation, self.now).await?;
+        }
+        Ok(())
     }
 
     /// Lets the clock follow the time of day.
@@ -211,7 +218,8 @@ impl Shell {
 
     async fn select(&mut self, statement: &Statement) -> Result<Answer, ShellError> {
         self.pass();
-        let rows = self.session(statement).await?.query(statement).await?;
+        let session = self.session(statement).await?;
+        let rows = guarded(session.query(statement)).await??;
         let schema = rows[0].schema();
         Ok(Answer::rows(concat_batches(&schema, &rows).map_err(|e| ShellError::Refused(e.to_string()))?))
     }
@@ -224,7 +232,8 @@ impl Shell {
         };
         self.catalog.table(name)?;
         self.pass();
-        let changes = self.session(statement).await?.changes(statement).await?;
+        let session = self.session(statement).await?;
+        let changes = guarded(session.changes(statement)).await??;
         let changes: Vec<_> = changes.into_iter().filter(|(rows, _)| rows.num_rows() > 0).collect();
         let table = self.catalog.table(name)?;
         table.apply(name, &changes).map_err(ShellError::Refused)?;
@@ -257,11 +266,13 @@ impl Shell {
         let job = Arc::new(self.catalog.bind(statement)?);
         sink::check(&job)?;
         let time = self.tick();
-        let view = Maintained::install(&self.generation, job, time).await?;
+        let view = Maintained::install(&self.generation, job).await?;
         for source in view.sources() {
-            let table = self.catalog.table(source)?;
-            let rows: Vec<_> = table.batches().iter().map(|rows| (rows.clone(), 1)).collect();
-            view.feed(&self.generation, source, time, &rows).await?;
+            let moments = self.catalog.table(source)?.moments();
+            let first = time + 1 - moments.len() as Time;
+            for (time, rows) in (first..).zip(moments) {
+                view.feed(&self.generation, source, time, &[(rows, 1)]).await?;
+            }
         }
         self.catalog.add(Object::Maintained(name.clone(), Box::new(statement.clone()), view));
         Ok(Answer::done())
@@ -276,7 +287,10 @@ impl Shell {
         Ok(Answer::columns(&[("QUERY PLAN", strings(text.lines()))]))
     }
 
-    fn show(&self, what: &str) -> Result<Answer, ShellError> {
+    async fn show(&mut self, what: &str) -> Result<Answer, ShellError> {
+        if what == "errors" {
+            self.close().await?;
+        }
         let objects = || self.catalog.objects();
         match what {
             "tables" | "views" | "all" => {
@@ -305,6 +319,12 @@ impl Shell {
             }
         }
     }
+}
+
+/// A function that panics fails the statement, not the shell.
+async fn guarded<T>(computing: impl Future<Output = T>) -> Result<T, ShellError> {
+    let failed = |_| ShellError::Refused("a function failed on a value: see the standard error".into());
+    AssertUnwindSafe(computing).catch_unwind().await.map_err(failed)
 }
 
 fn strings<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {

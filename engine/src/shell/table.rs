@@ -1,7 +1,7 @@
 //! A table of the shell: rows in the order in which they came.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, partition};
 use arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::{HashMap, HashSet};
 use velib_operators::{Row, RowCodec};
@@ -52,6 +52,18 @@ impl Table {
     /// Its rows.
     pub fn batches(&self) -> &[RecordBatch] {
         &self.batches
+    }
+
+    /// Its rows as they came, as far as a view can tell: those of each time together, where one column
+    /// tells the time.
+    pub fn moments(&self) -> Vec<RecordBatch> {
+        let Some(at) = self.time_column else { return self.batches.clone() };
+        let mut moments = vec![];
+        for rows in &self.batches {
+            let times = partition(&[rows.column(at).clone()]).expect("times are comparable");
+            moments.extend(times.ranges().into_iter().map(|range| rows.slice(range.start, range.len())));
+        }
+        moments
     }
 
     /// What it is to a job that reads it: a source with one relation.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::{self as rules, AnalyzerRule, OptimizerRule};
 
+use super::casts::Casts;
 use super::error::refuse;
 use super::filters::{PushDownFilters, all_rules};
 use super::intervals::ComparedIntervals;
@@ -109,6 +110,7 @@ pub(crate) fn session_state(extra: &[Arc<ScalarUDF>]) -> SessionState {
 /// What gives a query the meaning that it has in SQL, and in both executions.
 fn analyzer_rules(elsewhere: Elsewhere) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(Casts));
     rules.push(Arc::new(ComparedIntervals));
     rules.push(Arc::new(TemporalFilters { elsewhere }));
     rules

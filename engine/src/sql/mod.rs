@@ -5,6 +5,7 @@
 //! its place in the text and the remedy, never planned as something else.
 
 mod bind;
+mod casts;
 mod error;
 mod filters;
 mod functions;

@@ -391,8 +391,9 @@ impl<'a> Query<'a> {
         let (inner, mut columns) = self.inner(depth);
         let mut list: Vec<String> = columns.iter().map(|c| c.0.clone()).collect();
         let plain = columns.clone();
+        // In one order: which of equal rows comes first is the same for all.
+        let (partition, order) = self.over(&plain);
         for i in 0..1 + self.below(2) {
-            let (partition, order) = self.over(&plain);
             let (name, kind) = self.pick(&plain);
             let whole: Vec<String> =
                 plain.iter().filter(|c| matches!(c.1, Kind::Int | Kind::Money)).map(|c| c.0.clone()).collect();
