@@ -39,7 +39,11 @@ impl Cluster {
                 .spawn()?;
             running.push(child);
         }
-        let cluster = Cluster { processes: running, api: format!("http://{}", apis[0]), http: velib_engine::source::build_client()? };
+        let cluster = Cluster {
+            processes: running,
+            api: format!("http://{}", apis[0]),
+            http: velib_engine::source::build_client()?,
+        };
         let begun = Instant::now();
         while !cluster.http.get(format!("{}/readyz", cluster.api)).send().await.is_ok_and(|r| r.status().is_success()) {
             ensure!(begun.elapsed() < READY, "the processes do not get ready");

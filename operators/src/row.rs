@@ -231,7 +231,7 @@ mod tests {
     fn what_stands_below_a_null_overflows_nowhere() {
         let codec = RowCodec::new(&[DataType::Int64]).unwrap();
         let column: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(3)]));
-        let rows = codec.encode(&[column.clone()], 2).unwrap();
+        let rows = codec.encode(std::slice::from_ref(&column), 2).unwrap();
         let back = codec.decode(&rows).unwrap();
         assert_eq!(&back[0], &column);
         assert_eq!(back[0].as_primitive::<arrow::datatypes::Int64Type>().values(), &[0, 3]);
