@@ -153,3 +153,19 @@ pub fn map<'scope>(input: Rows<'scope>, name: &str, program: Program, errors: &m
     });
     errors.split(outcomes)
 }
+
+/// Keeps the columns of these indices.
+pub fn project<'scope>(input: Rows<'scope>, columns: Vec<usize>, schema: SchemaRef) -> Rows<'scope> {
+    input.unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, "project", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, data| {
+                let kept = data.drain(..).map(|updates| {
+                    let kept = columns.iter().map(|i| updates.rows.column(*i).clone()).collect();
+                    let rows = batch(&schema, kept, updates.rows.num_rows());
+                    Updates { rows, ..updates }
+                });
+                output.session(&capability).give_iterator(kept);
+            });
+        }
+    })
+}

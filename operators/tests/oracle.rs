@@ -23,8 +23,8 @@ use timely::dataflow::operators::{Concatenate, Input, Operator, Probe};
 use velib_operators::accumulate::{Accumulator, Expiry, Function, Grouping, Regression, accumulate, distinct};
 use velib_operators::aggregate::{Call, aggregate};
 use velib_operators::arrange::Layout;
-use velib_operators::join::{Side, divide, inner, pad, project};
-use velib_operators::map::{Program, map};
+use velib_operators::join::{Kind, On, Side, join};
+use velib_operators::map::{Program, map, project};
 use velib_operators::previous::previous;
 use velib_operators::temporal::temporal;
 use velib_operators::topk::topk;
@@ -278,11 +278,12 @@ fn map_filters_computes_and_reports() {
     });
 }
 
-/// Pairs of rows of two columns, by the first, for which the sum of the others is over 1.
-fn pairs(left: &[Row], right: &[Row], null_equal: bool) -> Vec<(Row, Row)> {
+/// Pairs of rows of two columns, by the first; if there is a `condition`, those for which the sum of the others
+/// is over 1.
+fn pairs(left: &[Row], right: &[Row], null_equal: bool, condition: bool) -> Vec<(Row, Row)> {
     let meets = |l: &Row, r: &Row| {
         let equal = l[0] == r[0] && (null_equal || l[0].is_some());
-        equal && l[1].zip(r[1]).is_some_and(|(a, b)| a + b > 1)
+        equal && (!condition || l[1].zip(r[1]).is_some_and(|(a, b)| a + b > 1))
     };
     let all = left.iter().flat_map(|l| right.iter().map(move |r| (l.clone(), r.clone())));
     all.filter(|(l, r)| meets(l, r)).collect()
@@ -290,52 +291,56 @@ fn pairs(left: &[Row], right: &[Row], null_equal: bool) -> Vec<(Row, Row)> {
 
 #[test]
 fn joins_of_every_kind() {
-    for (kind, null_equal) in
-        [("inner", false), ("inner", true), ("left", false), ("full", true), ("semi", false), ("anti", false)]
-    {
+    let kinds = [Kind::Inner, Kind::Left, Kind::Full, Kind::Semi, Kind::Anti];
+    let ways = [(false, false), (false, true), (true, false), (true, true)];
+    for (kind, (null_equal, condition)) in kinds.into_iter().flat_map(|kind| ways.map(|way| (kind, way))) {
         let build = builder(move |inputs, errors| {
-            let scope = inputs[0].scope();
             let mut sides = inputs.into_iter().map(|rows| Side::by(rows, schema(2), vec![0]));
             let (left, right) = (sides.next().unwrap(), sides.next().unwrap());
-            let both = schema(4);
-            let residual = binary(binary(column(1), Op::Plus, column(3)), Op::Gt, literal(1));
-            let found = inner(&left, &right, "join", null_equal, Some(residual), &both, errors);
-            match kind {
-                "inner" => found,
-                "semi" => divide(&left, found, 0..2, "join", errors).0,
-                "anti" => divide(&left, found, 0..2, "join", errors).1,
-                "left" => {
-                    let alone = divide(&left, found.clone(), 0..2, "join", errors).1;
-                    scope.concatenate([found, pad(alone, both, false)])
-                }
-                _ => {
-                    let alone = divide(&left, found.clone(), 0..2, "join", errors).1;
-                    let others = divide(&right, found.clone(), 2..4, "join", errors).1;
-                    scope.concatenate([found, pad(alone, both.clone(), false), pad(others, both, true)])
-                }
-            }
+            let residual = condition.then(|| binary(binary(column(1), Op::Plus, column(3)), Op::Gt, literal(1)));
+            let schema = schema(if matches!(kind, Kind::Semi | Kind::Anti) { 2 } else { 4 });
+            join(&left, &right, "join", On { kind, null_equal, residual, schema }, errors)
         });
         check(&[2, 2], false, build, move |inputs, _| {
-            let found = pairs(&inputs[0], &inputs[1], null_equal);
+            let found = pairs(&inputs[0], &inputs[1], null_equal, condition);
             let nulls = vec![None, None];
             let left = inputs[0].iter().filter(|l| !found.iter().any(|(a, _)| a == *l));
             let right = inputs[1].iter().filter(|r| !found.iter().any(|(_, b)| b == *r));
             let together = |l: &Row, r: &Row| [l.clone(), r.clone()].concat();
             match kind {
-                "semi" => bag(inputs[0].iter().filter(|l| found.iter().any(|(a, _)| a == *l)).cloned()),
-                "anti" => bag(left.cloned()),
+                Kind::Semi => bag(inputs[0].iter().filter(|l| found.iter().any(|(a, _)| a == *l)).cloned()),
+                Kind::Anti => bag(left.cloned()),
                 _ => {
                     let mut rows: Vec<Row> = found.iter().map(|(l, r)| together(l, r)).collect();
-                    if kind != "inner" {
+                    if kind != Kind::Inner {
                         rows.extend(left.map(|l| together(l, &nulls)));
                     }
-                    if kind == "full" {
+                    if kind == Kind::Full {
                         rows.extend(right.map(|r| together(&nulls, r)));
                     }
                     bag(rows)
                 }
             }
         });
+    }
+}
+
+#[test]
+fn a_key_with_more_pairs_than_a_batch() {
+    for kind in [Kind::Inner, Kind::Left] {
+        let build = builder(move |inputs, errors| {
+            let mut sides = inputs.into_iter().map(|rows| Side::by(rows, schema(2), vec![]));
+            let (left, right) = (sides.next().unwrap(), sides.next().unwrap());
+            let residual = Some(binary(column(1), Op::Gt, column(3)));
+            join(&left, &right, "join", On { kind, null_equal: false, residual, schema: schema(4) }, errors)
+        });
+        let rows = |range: std::ops::Range<i64>| range.map(|i| (vec![Some(i), Some(i)], 1)).collect::<Vec<_>>();
+        let gone = vec![(vec![Some(149), Some(149)], -1)];
+        let steps = [(1, 0, rows(0..150)), (1, 1, rows(0..150)), (2, 0, gone)];
+        let changes = run(2, &[2, 2], &steps, 4, build);
+        let alone = usize::from(kind == Kind::Left);
+        assert_eq!(changes[&1].values().filter(|diff| **diff == 1).count(), 150 * 149 / 2 + alone, "{kind:?}");
+        assert_eq!(changes[&2].values().filter(|diff| **diff == -1).count(), 149, "{kind:?}");
     }
 }
 

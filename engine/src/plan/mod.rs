@@ -151,20 +151,8 @@ pub struct Temporal {
     pub until: Option<Expr>,
 }
 
-/// Which rows a join yields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum JoinKind {
-    Inner,
-    /// Also the left rows without a partner, with nulls on the right. A right join is planned as a left
-    /// join with its sides exchanged, then a `Map`.
-    Left,
-    Full,
-    /// Left rows with a partner; columns of the left only.
-    Semi,
-    /// Left rows without a partner; columns of the left only.
-    Anti,
-}
+/// Which rows a join yields. A right join is planned as a left join with its sides exchanged, then a `Map`.
+pub use velib_operators::join::Kind as JoinKind;
 
 /// An equi-join with a residual condition. Without keys: all pairs.
 #[derive(Clone, Debug)]

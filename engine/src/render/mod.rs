@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::{Concatenate, ToStream};
 use velib_operators::accumulate::Expiry;
-use velib_operators::map::{Program, map};
+use velib_operators::map::{Program, map, project};
 use velib_operators::output::{self, Closed};
 use velib_operators::{Errors, Expr, Rows, Time, Updates, temporal};
 
@@ -83,7 +83,7 @@ impl<'scope> Render<'_, 'scope> {
                     From::Input(i) => self.inputs[i].clone(),
                     From::View(i) => self.views[&i].clone(),
                 };
-                velib_operators::join::project(rows, get.columns.clone(), get.schema.clone())
+                project(rows, get.columns.clone(), get.schema.clone())
             }
             Node::Constant(rows) => {
                 let first = self.scope.worker().index() == 0 && rows.num_rows() > 0;

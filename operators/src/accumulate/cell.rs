@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::{Function, Grouping};
 use crate::Row;
-use crate::exact::Float;
+use crate::exact::{Float, Integer};
 
 /// The state of a group, or what is to be added to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +20,9 @@ pub struct State {
 pub(super) enum Cell {
     Count(i64),
     /// How many, and their sum.
-    Integer(i64, i128),
+    Integer(i64, Integer),
     /// How many, and their sum.
-    Float(Box<(i64, Float)>),
+    Float(i64, Float),
     /// How many, their sum, the sum of their squares.
     Moments(Box<(i64, [Float; 2])>),
     /// How many are true, how many false.
@@ -40,9 +40,9 @@ impl State {
             Function::Count => Cell::Count(0),
             Function::Sum | Function::Avg => {
                 if grouping.input.field(aggregate.arguments[0]).data_type().is_floating() {
-                    Cell::Float(Box::default())
+                    Cell::Float(0, Float::default())
                 } else {
-                    Cell::Integer(0, 0)
+                    Cell::Integer(0, Integer::default())
                 }
             }
             Function::Variance { .. } => Cell::Moments(Box::default()),
@@ -61,11 +61,11 @@ impl State {
                 (Cell::Count(a), Cell::Count(b)) => *a += b,
                 (Cell::Integer(n, sum), Cell::Integer(m, more)) => {
                     *n += m;
-                    *sum += more;
+                    sum.add(more.get());
                 }
-                (Cell::Float(a), Cell::Float(b)) => {
-                    a.0 += b.0;
-                    a.1.add_sum(&b.1);
+                (Cell::Float(n, sum), Cell::Float(m, more)) => {
+                    *n += m;
+                    sum.add_sum(more);
                 }
                 (Cell::Moments(a), Cell::Moments(b)) => {
                     a.0 += b.0;

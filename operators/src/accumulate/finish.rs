@@ -137,7 +137,7 @@ fn firsts(codec: &RowCodec, cells: &[&Cell], output: &DataType) -> ArrayRef {
 fn integer(cell: &Cell) -> Option<(i64, i128)> {
     match cell {
         Cell::Integer(0, _) => None,
-        Cell::Integer(count, sum) => Some((*count, *sum)),
+        Cell::Integer(count, sum) => Some((*count, sum.get())),
         _ => unreachable!("a sum of integers"),
     }
 }
@@ -183,10 +183,10 @@ fn decimal_means(cells: &[&Cell], scale: i8, output: &DataType) -> Result<ArrayR
 /// Results that are floats.
 fn float(function: Function, cell: &Cell) -> Option<f64> {
     match (function, cell) {
-        (Function::Sum, Cell::Float(sum)) => (sum.0 != 0).then(|| sum.1.value()),
-        (Function::Avg, Cell::Float(sum)) => (sum.0 != 0).then(|| {
-            let (high, low) = sum.1.parts();
-            high / sum.0 as f64 + low / sum.0 as f64
+        (Function::Sum, Cell::Float(count, sum)) => (*count != 0).then(|| sum.value()),
+        (Function::Avg, Cell::Float(count, sum)) => (*count != 0).then(|| {
+            let (high, low) = sum.parts();
+            high / *count as f64 + low / *count as f64
         }),
         (Function::Variance { sample, root }, Cell::Moments(moments)) => {
             let (n, [sum, squares]) = moments.as_ref();

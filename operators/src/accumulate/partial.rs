@@ -161,9 +161,9 @@ impl Target<'_> {
             }),
             Function::Sum | Function::Avg => match Numbers::of(&arguments[0]) {
                 Numbers::Float(values) => self.each(all.filter(valid), |cell, row, diff| {
-                    let Cell::Float(sum) = cell else { unreachable!("a sum of floats") };
-                    sum.0 += diff;
-                    sum.1.add(values.value(row), diff);
+                    let Cell::Float(count, sum) = cell else { unreachable!("a sum of floats") };
+                    *count += diff;
+                    sum.add(values.value(row), diff);
                 }),
                 Numbers::Int(values) => self
                     .each(all.filter(valid), |cell, row, diff| add_integer(cell, i128::from(values.value(row)), diff)),
@@ -225,7 +225,7 @@ impl Target<'_> {
 fn add_integer(cell: &mut Cell, value: i128, diff: Diff) {
     let Cell::Integer(count, sum) = cell else { unreachable!("a sum of integers") };
     *count += diff;
-    *sum += value * i128::from(diff);
+    sum.add(value * i128::from(diff));
 }
 
 fn floats(column: &ArrayRef) -> arrow::array::Float64Array {
