@@ -252,6 +252,8 @@ impl Timeline {
                         self.enter(open, at, &snapshot).await?;
                         if settled(&sources) {
                             self.pass(at + 1).await?;
+                            // A tick right after it would make two transactions of one.
+                            tick.reset();
                         }
                         // A feed is shared: a job that is paused must not hold up the others by not reading.
                         // What closes is merged by the sink, which needs no more for many than for one.

@@ -5,7 +5,7 @@
 --   area_trend       the changes summed by area
 --   fastest          the stations that empty and fill the fastest
 --   area_profile     what each area is like at each hour of the week, over all of history
---   station_hour     the mean of each station by the hour, which yesterday and a week ago are taken from
+--   station_hour     the mean of each station by the hour that is over, which yesterday and a week ago are taken from
 
 -- A GBFS feed: the address of its discovery document, or a path to recorded documents.
 SET PARAMETER feed = 'https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json';
@@ -44,15 +44,22 @@ WHERE bikes IS NOT NULL;
 
 -- By the hour ------------------------------------------------------------------------------------------------------
 
--- Held for eight days, so that the same hour a week ago is there to its end. (occupancy.sql weighs counts by the
--- time they held; here the mean of the snapshots is near enough, and needs half the memory.)
-CREATE MATERIALIZED VIEW station_hour WITH (retain = '8 days', retain_column = 'hour') AS
+-- (occupancy.sql weighs counts by the time they held; here the mean of the snapshots is near enough, and needs half
+-- the memory.)
+CREATE VIEW hours AS
 SELECT station_id, date_trunc('hour', observed_at) AS hour, avg(bikes) AS bikes, count(*) AS snapshots
 FROM counts
 GROUP BY station_id, date_trunc('hour', observed_at);
 
+-- The hours that are over: the running one would be written anew with each snapshot, for nobody. Held for eight days,
+-- so that the same hour a week ago is there to its end.
+CREATE MATERIALIZED VIEW station_hour WITH (retain = '8 days', retain_column = 'hour') AS
+SELECT station_id, hour, bikes, snapshots
+FROM hours
+WHERE now() >= hour + INTERVAL '1 hour';
+
 CREATE INDEX ON station_hour (hour);
-COMMENT ON VIEW station_hour IS 'The mean of each station by the hour.';
+COMMENT ON VIEW station_hour IS 'The mean of each station by the hour, once the hour is over.';
 COMMENT ON COLUMN station_hour.station_id IS 'The id of the station in the feed.';
 COMMENT ON COLUMN station_hour.hour IS 'When the hour began.';
 COMMENT ON COLUMN station_hour.bikes IS 'Bikes that could be taken, on average over the snapshots of the hour.';

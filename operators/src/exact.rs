@@ -354,9 +354,13 @@ impl Digits {
 }
 
 /// `value · 2^exponent`, in two steps where one would overflow.
+#[inline]
 fn scale(value: f64, exponent: i32) -> f64 {
+    // Beyond, what is below 2^128 vanishes, and what is at least 1 is infinite.
+    let exponent = exponent.clamp(-2044, 2046);
+    let power = |exponent: i32| f64::from_bits(((exponent + 1023) as u64) << 52);
     let half = exponent / 2;
-    value * 2f64.powi(half) * 2f64.powi(exponent - half)
+    value * power(half) * power(exponent - half)
 }
 
 #[cfg(test)]

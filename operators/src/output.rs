@@ -11,7 +11,7 @@ use timely::dataflow::{Scope, Stream};
 use crate::accumulate::Expiry;
 use crate::errors::Messages;
 use crate::map::batch;
-use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
+use crate::{Diff, Row, RowCodec, Rows, Time, Updates, row};
 
 /// What a job yields: its views, by index, and their errors.
 pub struct View<'scope> {
@@ -137,7 +137,7 @@ fn consolidate(upper: Time, changes: Vec<Change>, decoders: &[(RowCodec, SchemaR
     differential_dataflow::consolidation::consolidate(&mut errors);
     let mut changes = Vec::new();
     for (view, mut rows) in rows.into_iter().enumerate() {
-        differential_dataflow::consolidation::consolidate(&mut rows);
+        row::consolidate(&mut rows);
         if rows.is_empty() {
             continue;
         }

@@ -16,7 +16,7 @@ use timely::progress::Antichain;
 
 use crate::arrange::Trace;
 use crate::errors::{Errors, Outcome};
-use crate::{Diff, Row, Rows, Time, Updates};
+use crate::{Diff, Row, Rows, Time, Updates, row};
 
 /// Rows of a key in order, each with its multiplicity.
 pub type Ordered<'a> = dyn Iterator<Item = (&'a Row, Diff)> + 'a;
@@ -169,7 +169,7 @@ impl Changed {
     }
 
     fn send(&mut self, time: Time, group: &impl Group, mut give: impl FnMut(Outcome)) {
-        differential_dataflow::consolidation::consolidate(&mut self.rows);
+        row::consolidate(&mut self.rows);
         differential_dataflow::consolidation::consolidate(&mut self.messages);
         if !self.rows.is_empty() {
             let (rows, diffs): (Vec<Row>, Vec<Diff>) = self.rows.drain(..).unzip();

@@ -12,8 +12,12 @@ use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, downcast_primitive}
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow_row::{RowConverter, SortField};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Diff;
 
 const INLINE: usize = 22;
 
@@ -69,6 +73,33 @@ impl Row {
 pub fn hash(bytes: &[u8]) -> u64 {
     static STATE: LazyLock<ahash::RandomState> = LazyLock::new(|| ahash::RandomState::with_seeds(1, 2, 3, 4));
     STATE.hash_one(bytes)
+}
+
+/// Sums the diffs of equal rows and drops those that cancel. Rows stay in the order in which they first came: to
+/// sort long rows that have much in common costs more than to hash them.
+pub fn consolidate(updates: &mut Vec<(Row, Diff)>) {
+    let mut places: HashTable<usize> = HashTable::with_capacity(updates.len());
+    let mut kept = 0;
+    for at in 0..updates.len() {
+        let place = places.entry(
+            updates[at].0.route(),
+            |place| updates[*place].0 == updates[at].0,
+            |place| updates[*place].0.route(),
+        );
+        match place {
+            Entry::Occupied(held) => {
+                let held = *held.get();
+                updates[held].1 += updates[at].1;
+            }
+            Entry::Vacant(free) => {
+                free.insert(kept);
+                updates.swap(at, kept);
+                kept += 1;
+            }
+        }
+    }
+    updates.truncate(kept);
+    updates.retain(|(_, diff)| *diff != 0);
 }
 
 impl Default for Row {
@@ -235,6 +266,16 @@ mod tests {
         let back = codec.decode(&rows).unwrap();
         assert_eq!(&back[0], &column);
         assert_eq!(back[0].as_primitive::<arrow::datatypes::Int64Type>().values(), &[0, 3]);
+    }
+
+    #[test]
+    fn equal_rows_are_summed_and_what_cancels_is_gone() {
+        let row = |text: &str| Row::new(text.as_bytes());
+        let long = "a text that is too long to be held inline";
+        let mut updates: Vec<(Row, Diff)> =
+            [("b", 1), (long, 2), ("a", 1), ("b", -1), (long, 1), ("c", 1), ("a", 0)].map(|(t, d)| (row(t), d)).into();
+        consolidate(&mut updates);
+        assert_eq!(updates, [(row(long), 3), (row("a"), 1), (row("c"), 1)]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use timely::dataflow::operators::Operator;
 
 use crate::map::{batch, take_rows};
 use crate::schedule::Schedule;
-use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
+use crate::{Diff, Row, RowCodec, Rows, Time, Updates, row};
 
 /// Keeps each row from the timestamp in column `from` (inclusive) until that in column `until`
 /// (exclusive), both `Timestamp(Millisecond)`; a null means never. The two columns are not passed on:
@@ -129,7 +129,7 @@ impl Bucket {
             let diffs = self.pieces.iter().flat_map(|(_, diffs)| diffs.values().iter().copied());
             let rows = codec.encode(all.columns(), all.num_rows()).expect("columns of the codec");
             let mut net: Vec<(Row, Diff)> = rows.into_iter().zip(diffs).collect();
-            differential_dataflow::consolidation::consolidate(&mut net);
+            row::consolidate(&mut net);
             let columns = codec.decode(net.iter().map(|(row, _)| row)).expect("rows of this codec");
             let diffs = Int64Array::from_iter_values(net.iter().map(|(_, diff)| *diff));
             self.pieces = if net.is_empty() { vec![] } else { vec![(batch(schema, columns, net.len()), diffs)] };
