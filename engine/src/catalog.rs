@@ -125,6 +125,7 @@ pub fn rebind(spec: Spec) -> Result<Prepared, CatalogError> {
         if source.bounded() {
             bounded.insert(name.clone());
         }
+        source.adopt(&offers.relations);
         functions.extend(zones_of(&name, offers).map_err(|error| statement.error(&statements, error.to_string()))?);
         sources.push(Bound { name, source, relations: offers.relations.clone() });
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use velib_operators::{Time, Updates};
@@ -19,7 +20,7 @@ use crate::metrics;
 use crate::plan::{From, Job, Node};
 use crate::source::current::Current;
 use crate::source::feed::Subscription;
-use crate::source::{Context, Event, Rejection, Relation, Snapshot};
+use crate::source::{Context, Event, Health, Rejection, Relation, Snapshot};
 
 /// How a timeline is run.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +85,10 @@ pub struct Reader {
     pub relations: Vec<Relation>,
 }
 
+/// Begins to read a source. A live one is left alone until the recorded ones have ended: it is shared, and a reader
+/// that does not read yet would hold up the others.
+pub type Subscribe = Box<dyn FnOnce() -> Subscription + Send>;
+
 /// How a source is, for whoever looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SourceStatus {
@@ -106,6 +111,8 @@ pub struct Status {
     pub frontier: Time,
     /// By name of the source.
     pub sources: BTreeMap<String, SourceStatus>,
+    /// The recorded sources have ended, and the live ones have answered or had the time to.
+    pub caught_up: bool,
     /// All sources have ended.
     pub finished: bool,
 }
@@ -143,7 +150,6 @@ pub struct Timeline {
 
 struct Open {
     reader: Reader,
-    events: Option<Subscription>,
     head: Option<Snapshot>,
     ended: bool,
     seen: bool,
@@ -158,12 +164,11 @@ impl Timeline {
     ///
     /// # Errors
     /// If the generation ends.
-    pub async fn run(mut self, readers: Vec<(Reader, Subscription)>) -> Result<(), GenerationError> {
+    pub async fn run(mut self, readers: Vec<(Reader, Subscribe)>) -> Result<(), GenerationError> {
         let read = inputs_read(&self.job);
-        let (recorded, live): (Vec<Open>, Vec<Open>) = readers
+        let (recorded, live): (Vec<_>, Vec<_>) = readers
             .into_iter()
-            .map(|(reader, events)| {
-                let events = Some(events);
+            .map(|(reader, subscribe)| {
                 let inputs = reader.relations.iter().map(|relation| {
                     let of = |i: &usize| {
                         self.job.inputs[*i].source == reader.name && self.job.inputs[*i].relation == relation.name
@@ -174,10 +179,14 @@ impl Timeline {
                 self.status.send_modify(|status| {
                     status.sources.insert(reader.name.clone(), SourceStatus::default());
                 });
-                Open { reader, events, head: None, ended: false, seen: false, current: BTreeMap::new(), inputs }
+                (Open { reader, head: None, ended: false, seen: false, current: BTreeMap::new(), inputs }, subscribe)
             })
-            .partition(|open| open.reader.bounded);
-        self.replay(recorded).await?;
+            .partition(|(open, _)| open.reader.bounded);
+        let generation = Arc::clone(&self.generation);
+        tokio::select! {
+            replayed = self.replay(recorded) => replayed?,
+            _ = generation.ended() => return Err(GenerationError::Ended),
+        }
         if !live.is_empty() {
             self.follow(live).await?;
         } else if self.frontier() == 0 {
@@ -186,24 +195,24 @@ impl Timeline {
             self.entered.add(now);
             self.pass(now + 1).await?;
         }
-        self.status.send_modify(|status| status.finished = true);
+        self.status.send_modify(|status| (status.caught_up, status.finished) = (true, true));
         Ok(())
     }
 
     /// Recorded snapshots, in order of time.
-    async fn replay(&mut self, mut sources: Vec<Open>) -> Result<(), GenerationError> {
+    async fn replay(&mut self, sources: Vec<(Open, Subscribe)>) -> Result<(), GenerationError> {
+        let mut sources: Vec<_> = sources.into_iter().map(|(open, subscribe)| (open, subscribe())).collect();
         loop {
-            for open in &mut sources {
+            for (open, events) in &mut sources {
                 while open.head.is_none() && !open.ended {
-                    let event = open.events.as_mut().expect("a recorded source is read here").next().await;
+                    let event = events.next().await;
                     self.hear(open, event.as_deref());
                 }
             }
-            let Some(time) = sources.iter().filter_map(|open| open.head.as_ref()).map(|head| head.time).min() else {
-                break;
-            };
+            let heads = sources.iter().filter_map(|(open, _)| open.head.as_ref());
+            let Some(time) = heads.map(|head| head.time).min() else { break };
             let at = time.max(self.frontier());
-            for open in &mut sources {
+            for (open, _) in &mut sources {
                 if let Some(snapshot) = open.head.take_if(|head| head.time == time) {
                     self.enter(open, at, &snapshot).await?;
                 }
@@ -218,11 +227,11 @@ impl Timeline {
     }
 
     /// Live snapshots, as they come, and the clock.
-    async fn follow(&mut self, mut sources: Vec<Open>) -> Result<(), GenerationError> {
+    async fn follow(&mut self, sources: Vec<(Open, Subscribe)>) -> Result<(), GenerationError> {
         let (send, mut events) = mpsc::channel::<(usize, Option<Arc<Event>>)>(1);
-        for (i, open) in sources.iter_mut().enumerate() {
-            let mut subscription = open.events.take().expect("a live source is read once");
-            let send = send.clone();
+        let (mut sources, subscribe): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
+        for (i, subscribe) in subscribe.into_iter().enumerate() {
+            let (mut subscription, send) = (subscribe(), send.clone());
             tokio::spawn(async move {
                 loop {
                     let event = subscription.next().await;
@@ -252,6 +261,7 @@ impl Timeline {
                         self.enter(open, at, &snapshot).await?;
                         if settled(&sources) {
                             self.pass(at + 1).await?;
+                            self.catch_up();
                             // A tick right after it would make two transactions of one.
                             tick.reset();
                         }
@@ -264,11 +274,16 @@ impl Timeline {
                     let now = (self.context.wall_clock_ms)();
                     if settled(&sources) && now > self.frontier() {
                         self.pass(now).await?;
+                        self.catch_up();
                     }
                 }
                 _ = generation.ended() => return Err(GenerationError::Ended),
             }
         }
+    }
+
+    fn catch_up(&self) {
+        self.status.send_if_modified(|status| !std::mem::replace(&mut status.caught_up, true));
     }
 
     fn frontier(&self) -> Time {
@@ -306,6 +321,11 @@ impl Timeline {
         let mut rows_in = 0;
         for (relation, table) in snapshot.tables.iter().enumerate() {
             let Some(rows) = table else { continue };
+            if !same_types(&rows.schema(), &open.reader.relations[relation].schema) {
+                let error = "it offers other columns than when the job was submitted: submit it again, with --replace";
+                self.hear(open, Some(&Event::Health(Health { time: at, error: Some(error.into()), next_poll: at })));
+                return Ok(());
+            }
             rows_in += rows.num_rows() as u64;
             if open.inputs[relation].is_empty() {
                 continue;
@@ -354,6 +374,11 @@ impl Timeline {
         // The sink is gone: the job is about to be stopped, and nobody counts any more.
         let _ = self.committed.wait_for(|committed| entered.in_flight(*committed) < limit).await;
     }
+}
+
+fn same_types(one: &Schema, other: &Schema) -> bool {
+    let types = |schema: &Schema| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+    types(one) == types(other)
 }
 
 /// The inputs that any view of the job reads.

@@ -31,8 +31,12 @@ pub struct Args {
 
 pub async fn run(args: Args, format: Format) -> Result<()> {
     let (name, text) = (job_name(&args.file), job_text(&args.file)?);
-    let context =
-        Context { http: build_client()?, wall_clock_ms: Arc::new(wall_clock_ms), folder: std::env::current_dir()? };
+    let context = Context {
+        http: build_client()?,
+        wall_clock_ms: Arc::new(wall_clock_ms),
+        folder: std::env::current_dir()?,
+        shown: 0,
+    };
     let prepared = match catalog::prepare(&name, &text, &args.parameters.map(), &context).await {
         Ok(prepared) => prepared,
         Err(error) => {

@@ -141,7 +141,7 @@ struct Parameters {
 
 impl Parameters {
     fn map(&self) -> BTreeMap<String, String> {
-        parameters(&self.param)
+        self.param.iter().cloned().collect()
     }
 }
 
@@ -150,10 +150,6 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(name, value)| (name.trim_start_matches('$').to_string(), value.to_string()))
         .ok_or_else(|| format!("{text:?} is not name=value, as in -p low=0.2"))
-}
-
-fn parameters(given: &[(String, String)]) -> BTreeMap<String, String> {
-    given.iter().cloned().collect()
 }
 
 /// The name that a job has by its file: `jobs/critical-stations.sql` is `critical_stations`.

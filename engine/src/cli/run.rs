@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{Format, parameter, parameters};
+use super::print::{self, Side, Table};
+use super::{Format, Parameters, Told, job_name, job_text};
 use crate::catalog;
 use crate::cluster::generation::Generation;
 use crate::cluster::job::{RunningJob, Surroundings};
@@ -18,6 +19,9 @@ use crate::postgres::private::{Durability, Private};
 use crate::source::feed::Feeds;
 use crate::source::{Context, build_client};
 use crate::timeline;
+
+/// How long refused input may take to be written down, at the end.
+const LAST_REFUSED: Duration = Duration::from_secs(10);
 
 /// Run a job in this process, as `spark-submit --master local[2]` does.
 #[derive(clap::Args, Debug)]
@@ -30,18 +34,17 @@ pub struct Args {
     /// Worker threads.
     #[arg(long, short, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
-    /// End when all sources that end have ended.
+    /// End when all that is recorded has been read, and each live source once.
     #[arg(long)]
     once: bool,
     /// The database for the results.
     #[arg(long, env = "VELIB_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Start a private PostgreSQL for the results, for as long as this runs.
-    #[arg(long, conflicts_with = "database_url")]
+    /// Start a private PostgreSQL for the results, for as long as this runs, whatever --database-url says.
+    #[arg(long)]
     embedded: bool,
-    /// Set a parameter of the job.
-    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
-    param: Vec<(String, String)>,
+    #[command(flatten)]
+    parameters: Parameters,
 }
 
 #[derive(Serialize)]
@@ -59,21 +62,24 @@ struct Summary {
 
 pub async fn run(args: Args, format: Format) -> Result<()> {
     let begun = Instant::now();
-    let text = std::fs::read_to_string(&args.file)
-        .with_context(|| format!("the job {} cannot be read", args.file.display()))?;
-    let name = args.file.file_stem().map(|stem| stem.to_string_lossy().replace('-', "_")).unwrap_or_default();
-    let context =
-        Context { http: build_client()?, wall_clock_ms: Arc::new(wall_clock_ms), folder: std::env::current_dir()? };
-    let prepared = catalog::prepare(&name, &text, &parameters(&args.param), &context).await?;
-    if args.once && !prepared.sources.iter().any(|bound| bound.source.bounded()) {
-        bail!(
-            "--once ends with the sources that end, and {name} reads none; leave it out, or give it recorded documents"
-        );
-    }
+    let (name, text) = (job_name(&args.file), job_text(&args.file)?);
+    let context = Context {
+        http: build_client()?,
+        wall_clock_ms: Arc::new(wall_clock_ms),
+        folder: std::env::current_dir()?,
+        shown: 0,
+    };
+    let prepared = match catalog::prepare(&name, &text, &args.parameters.map(), &context).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            print::error(&print::in_file(&error.to_string(), &args.file));
+            return Err(Told.into());
+        }
+    };
     let mut private = None;
     let url = match (&args.database_url, args.embedded) {
-        (Some(url), _) => url.clone(),
-        (None, true) => {
+        (Some(url), false) => url.clone(),
+        (_, true) => {
             let server = Private::start(None, Durability::ThrowAway).await?;
             let url = server.url();
             eprintln!("results in a private PostgreSQL: {}", server.psql_line());
@@ -109,17 +115,29 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
             }
         }
     });
-    tokio::select! {
-        () = job.finished(), if args.once => {}
-        () = super::interrupted() => {}
-    }
+    let ended = tokio::select! {
+        () = job.caught_up(), if args.once => None,
+        () = job.failed() => None,
+        reason = generation.ended() => Some(reason),
+        () = super::interrupted() => None,
+    };
     let status = job.status().borrow().clone();
     let name = job.prepared.spec.name.clone();
     let progress = job.stop().await;
+    if let Some(reason) = ended {
+        bail!("the workers have ended: {reason}");
+    }
     generation.stop().await?;
-    drop(quarantine);
+    // What was refused until now is still to be written down.
+    if tokio::time::timeout(LAST_REFUSED, quarantine).await.is_err() {
+        tracing::warn!("some refused input could not be kept");
+    }
     if let Some(failure) = progress.failure {
         bail!("{failure}");
+    }
+    let silent = status.sources.iter().find(|(_, source)| source.snapshots == 0 && source.error.is_some());
+    if let (true, Some((source, status))) = (args.once, silent) {
+        bail!("source {source} brought nothing: {}", status.error.as_deref().unwrap_or_default());
     }
     let usage = usage();
     let summary = Summary {
@@ -129,13 +147,14 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
         rows_rejected: status.sources.values().map(|source| source.rejected).sum(),
         rows_out: progress.rows,
         transactions: progress.transactions,
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: begun.elapsed().as_millis() as f64 / 1e3,
         cpu_seconds: usage.0,
         peak_memory_mb: usage.1,
     };
     match format {
         Format::Json => println!("{}", serde_json::to_string(&summary)?),
-        _ => println!(
+        Format::Csv => print!("{}", table(&summary).csv()),
+        Format::Table => println!(
             "{}: {} snapshots, {} rows in ({} refused), {} rows out in {} transactions; {:.2} s, {:.2} CPU s, {:.0} MB at most",
             summary.job,
             summary.snapshots,
@@ -152,6 +171,23 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
         server.stop().await?;
     }
     Ok(())
+}
+
+fn table(summary: &Summary) -> Table {
+    let figures = [
+        ("job", summary.job.clone()),
+        ("snapshots", summary.snapshots.to_string()),
+        ("rows in", summary.rows_in.to_string()),
+        ("rows refused", summary.rows_rejected.to_string()),
+        ("rows out", summary.rows_out.to_string()),
+        ("transactions", summary.transactions.to_string()),
+        ("seconds", format!("{:.2}", summary.seconds)),
+        ("CPU seconds", format!("{:.2}", summary.cpu_seconds)),
+        ("MB at most", format!("{:.0}", summary.peak_memory_mb)),
+    ];
+    let mut table = Table::new(figures.iter().map(|(head, _)| (*head, Side::Right)));
+    table.push(figures.into_iter().map(|(_, figure)| figure.into()).collect());
+    table
 }
 
 /// CPU seconds and peak megabytes of this process so far.

@@ -170,7 +170,7 @@ fn doing(job: &Job) -> Option<String> {
         return Some(format!("waiting for {name}: {error}"));
     }
     Some(match job.status {
-        Status::Pending => "waiting for the workers".to_string(),
+        Status::Pending => job.detail.clone().unwrap_or_else(|| "waiting for the workers".to_string()),
         _ => match job.sources.iter().find(|(_, source)| source.snapshots == 0) {
             Some((name, _)) => format!("waiting for the first snapshot of {name}"),
             None => "computing".to_string(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use velib_operators::Time;
 use velib_operators::output::Closed as Output;
 
@@ -15,7 +15,7 @@ use crate::sink::task::{Progress, Settings as SinkSettings};
 use crate::sink::{Changes, Closed, SinkError, SinkHandle};
 use crate::source::Context;
 use crate::source::feed::Feeds;
-use crate::timeline::{Entered, Reader, Refused, Settings, Status, Timeline};
+use crate::timeline::{Entered, Reader, Refused, Settings, Status, Subscribe, Timeline};
 
 /// Why a job could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,8 @@ pub struct RunningJob {
     pub prepared: Prepared,
     id: JobId,
     generation: Arc<Generation>,
-    timeline: JoinHandle<Result<(), GenerationError>>,
+    /// The timeline, and what waits for it.
+    tasks: JoinSet<()>,
     status: watch::Receiver<Status>,
     sink: SinkHandle,
 }
@@ -85,10 +86,13 @@ impl RunningJob {
             }
         });
         let id = around.generation.install(prepared.plan.clone(), prepared.spec.clone(), output).await?;
+        let shown = around.sink.hold_until;
+        let context = Context { shown, ..around.context.clone() };
         let readers = prepared.sources.iter().map(|bound| {
-            let events = around.feeds.subscribe(bound.source.clone(), &bound.relations, around.context.clone());
-            let (name, relations) = (bound.name.clone(), bound.relations.clone());
-            (Reader { name, bounded: bound.source.bounded(), relations }, events)
+            let (source, relations) = (bound.source.clone(), bound.relations.clone());
+            let (bounded, feeds, context) = (source.bounded(), around.feeds.clone(), context.clone());
+            let reader = Reader { name: bound.name.clone(), bounded, relations: relations.clone() };
+            (reader, Box::new(move || feeds.subscribe(source, &relations, context)) as Subscribe)
         });
         let readers = readers.collect();
         let timeline = Timeline {
@@ -97,13 +101,21 @@ impl RunningJob {
             job: prepared.plan.clone(),
             settings: around.timeline,
             entered: Arc::clone(&entered),
-            committed: committed(prepared.plan.name.clone(), sink.progress(), Arc::clone(&entered)),
+            committed: committed(prepared.plan.name.clone(), sink.progress(), shown, Arc::clone(&entered)),
             refused: around.refused,
             status: publish,
-            context: around.context.clone(),
+            context,
         };
-        let timeline = tokio::spawn(timeline.run(readers));
-        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), timeline, status, sink })
+        let mut tasks = JoinSet::new();
+        // An end by the generation's is as good as any.
+        tasks.spawn(async move { drop(timeline.run(readers).await) });
+        let (mut caught_up, release) = (status.clone(), sink.release());
+        tasks.spawn(async move {
+            if caught_up.wait_for(|status| status.caught_up).await.is_ok() {
+                release(entered.as_of(Time::MAX) + 1);
+            }
+        });
+        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), tasks, status, sink })
     }
 
     /// How its sources are.
@@ -121,21 +133,28 @@ impl RunningJob {
         self.sink.pause(paused);
     }
 
-    /// Waits until all its sources have ended and everything of them is in the tables, or until it fails.
-    pub async fn finished(&self) {
-        let mut status = self.status.clone();
-        // The timeline is gone when the generation is: then there is nothing to wait for.
-        let Ok(frontier) = status.wait_for(|status| status.finished).await.map(|status| status.frontier) else {
-            return;
-        };
+    /// Waits until what is recorded has been read, and what is live once, and all of it is in the tables.
+    pub async fn caught_up(&self) {
+        let (mut status, mut progress) = (self.status.clone(), self.sink.progress());
+        let read = status.wait_for(|status| status.caught_up).await.map(|status| match status.finished {
+            true => Some(status.frontier),
+            // The clock alone is not written down.
+            false => status.sources.values().map(|source| source.last_snapshot + 1).max().filter(|time| *time > 1),
+        });
+        // The timeline is gone when the generation is: then, as without a snapshot, there is nothing to wait for.
+        let Ok(Some(read)) = read else { return };
+        let _ = progress.wait_for(|progress| progress.upper >= Some(read) || progress.ended).await;
+    }
+
+    /// Waits until its tables cannot be written any more.
+    pub async fn failed(&self) {
         let mut progress = self.sink.progress();
-        let _ = progress.wait_for(|progress| progress.upper >= Some(frontier) || progress.ended).await;
+        let _ = progress.wait_for(|progress| progress.ended).await;
     }
 
     /// Stops reading, commits what is closed, and lets the dataflow go.
-    pub async fn stop(self) -> Progress {
-        self.timeline.abort();
-        let _ = self.timeline.await;
+    pub async fn stop(mut self) -> Progress {
+        self.tasks.shutdown().await;
         // The generation may have ended on its own.
         let _ = self.generation.remove(self.id).await;
         let progress = self.sink.close().await;
@@ -150,15 +169,21 @@ fn close(output: Output, as_of: Time) -> Closed {
     Closed { upper: output.upper, as_of, changes: changes.collect(), errors: output.errors }
 }
 
-/// Timestamps below this one are in the tables. Counts what is committed on the way.
-fn committed(job: String, mut progress: watch::Receiver<Progress>, entered: Arc<Entered>) -> watch::Receiver<Time> {
+/// Timestamps below this one are in the tables, as is what has arrived of those that they have shown before. Counts
+/// what is committed on the way.
+fn committed(
+    job: String,
+    mut progress: watch::Receiver<Progress>,
+    shown: Time,
+    entered: Arc<Entered>,
+) -> watch::Receiver<Time> {
     let (publish, committed) = watch::channel(0);
     tokio::spawn(async move {
         let job = [job];
         let mut last = Progress::default();
         while progress.changed().await.is_ok() {
             let now = progress.borrow_and_update().clone();
-            let upper = now.upper.unwrap_or_default();
+            let (upper, arrived) = (now.upper.unwrap_or_default(), now.arrived);
             metrics::WAITING_ROWS.with_label_values(&job).set(now.waiting_rows as f64);
             if now.transactions > last.transactions {
                 metrics::TRANSACTIONS.with_label_values(&job).inc_by(now.transactions - last.transactions);
@@ -170,7 +195,7 @@ fn committed(job: String, mut progress: watch::Receiver<Progress>, entered: Arc<
                 }
             }
             last = now;
-            if publish.send(upper).is_err() {
+            if publish.send(upper.max(shown.min(arrived))).is_err() {
                 break;
             }
         }

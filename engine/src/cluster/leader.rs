@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
+use velib_operators::Time;
 
 use super::generation::Generation;
 use super::job::{RunningJob, Surroundings};
-use crate::catalog;
+use crate::catalog::{self, Prepared};
 use crate::command::Spec;
 use crate::config::Settings;
-use crate::postgres::job::{Desired, Job as StoredJob, Status};
+use crate::postgres::job::{Brief, Desired, Job as StoredJob, Status};
 use crate::postgres::{PostgresError, Store};
 use crate::server::{JobView, Shared};
+use crate::sink::task::CLOSE_LIMIT;
 use crate::source::Context;
 use crate::source::feed::Feeds;
 use crate::timeline::{self, Refused};
@@ -27,6 +29,11 @@ use crate::timeline::{self, Refused};
 const LOOK: Duration = Duration::from_millis(500);
 /// Refused input that waits to be written down.
 const REFUSED: usize = 256;
+/// What a job does whose tables are further than what it has read again.
+const CATCHING_UP: &str = "catching up with what its tables show";
+/// How long all the jobs together may take to commit what is closed, when the leader is told to stop: a little
+/// longer than a sink tries.
+const STOP: Duration = CLOSE_LIMIT.saturating_add(Duration::from_secs(5));
 
 /// Runs the jobs.
 pub struct Leader {
@@ -84,18 +91,21 @@ impl Leader {
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
-        for (name, running) in std::mem::take(&mut self.running) {
-            if let Some(job) = running.job {
-                tracing::info!(job = name, "stopping");
-                job.stop().await;
-            }
+        let jobs =
+            std::mem::take(&mut self.running).into_iter().filter_map(|(name, running)| Some((name, running.job?)));
+        let stopping = jobs.map(async |(name, job)| {
+            tracing::info!(job = name, "stopping");
+            job.stop().await
+        });
+        if tokio::time::timeout(STOP, futures::future::join_all(stopping)).await.is_err() {
+            tracing::warn!("what is closed could not be committed in time; the next generation will do it again");
         }
         // It may have ended already.
         let _ = self.generation.stop().await;
     }
 
     async fn look(&mut self) -> Result<(), PostgresError> {
-        let wanted = self.store.jobs().await?;
+        let wanted = self.store.briefs().await?;
         let gone: Vec<String> =
             self.running.keys().filter(|name| wanted.iter().all(|job| job.name != **name)).cloned().collect();
         for name in gone {
@@ -108,7 +118,9 @@ impl Leader {
                 _ => {}
             }
             if !self.running.contains_key(&job.name) {
-                let running = self.start(job).await;
+                // It may have been dropped since, or replaced: then the next look sees it.
+                let Some(job) = self.store.job(&job.name).await? else { continue };
+                let running = self.start(&job).await?;
                 self.running.insert(job.name.clone(), running);
             }
             self.tend(job).await?;
@@ -134,13 +146,13 @@ impl Leader {
         self.store.clear(name).await
     }
 
-    async fn start(&self, job: &StoredJob) -> Running {
+    async fn start(&self, job: &StoredJob) -> Result<Running, PostgresError> {
         let paused = job.desired == Desired::Paused;
         let (refused, rejections) = mpsc::channel(REFUSED);
         let failed = |detail: String| {
             tracing::error!(job = job.name, detail, "the job cannot run");
             let (definition, detail) = ((job.created_at, job.version), Some(detail));
-            Running { definition, job: None, refused: None, paused, status: Status::Failed, detail }
+            Ok(Running { definition, job: None, refused: None, paused, status: Status::Failed, detail })
         };
         let spec = Spec {
             name: job.name.clone(),
@@ -158,6 +170,7 @@ impl Leader {
             Ok(prepared) => prepared,
             Err(error) => return failed(error.to_string()),
         };
+        let shown = self.shown(&prepared).await?;
         let around = Surroundings {
             generation: &self.generation,
             number: self.number,
@@ -165,28 +178,38 @@ impl Leader {
             context: &self.context,
             database_url: &self.url,
             timeline: self.timeline,
-            sink: crate::sink::task::Settings { paused, ..Default::default() },
+            sink: crate::sink::task::Settings { paused, hold_until: shown, ..Default::default() },
             refused,
         };
         match RunningJob::start(prepared, around).await {
             Ok(running) => {
                 tracing::info!(job = job.name, version = job.version, "installed");
                 self.shared.insert(&job.name, JobView { status: running.status(), progress: running.progress() });
-                Running {
+                Ok(Running {
                     definition: (job.created_at, job.version),
                     job: Some(running),
                     refused: Some(rejections),
                     paused,
                     status: Status::Pending,
                     detail: None,
-                }
+                })
             }
             Err(error) => failed(error.to_string()),
         }
     }
 
+    /// How far the tables of a job are, which it has to catch up with.
+    async fn shown(&self, job: &Prepared) -> Result<Time, PostgresError> {
+        let name = &job.spec.name;
+        if job.sources.iter().all(|bound| bound.source.bounded()) {
+            // What an older writer still has to write is in the recordings: it must not go on while this one is behind.
+            return Ok(self.store.take_over(name, self.number).await?.unwrap_or_default());
+        }
+        Ok(self.store.frontier(name).await?.map_or(0, |frontier| frontier.upper))
+    }
+
     /// Pauses or resumes as desired, and writes down how it is.
-    async fn tend(&mut self, wanted: &StoredJob) -> Result<(), PostgresError> {
+    async fn tend(&mut self, wanted: &Brief) -> Result<(), PostgresError> {
         let running = self.running.get_mut(&wanted.name).expect("it was started");
         let mut refused = Vec::new();
         while let Some(Ok(more)) = running.refused.as_mut().map(mpsc::Receiver::try_recv) {
@@ -210,9 +233,15 @@ impl Leader {
                 None if done => (Status::Finished, None),
                 None if progress.upper.is_some() => (Status::Running, progress.error.clone()),
                 None => {
-                    (Status::Pending, progress.error.clone().or(Some("waiting for the first snapshot".to_string())))
+                    let waits = if progress.arrived > 0 { CATCHING_UP } else { "waiting for the first snapshot" };
+                    (Status::Pending, progress.error.clone().or(Some(waits.to_string())))
                 }
             };
+        }
+        if let Some(job) = running.job.take_if(|_| running.status == Status::Failed) {
+            // Nobody takes what it computes any more.
+            job.stop().await;
+            self.shared.remove(&wanted.name);
         }
         if (wanted.status, &wanted.status_detail) != (running.status, &running.detail) {
             self.store.set_status(&wanted.name, wanted.version, running.status, running.detail.as_deref()).await?;

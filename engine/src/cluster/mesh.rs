@@ -1,8 +1,19 @@
 //! The mesh: one connection between each two processes of a generation.
 //!
 //! Each process connects to those before it and is connected to by those after it. Whoever connects shows
-//! that it knows the cluster's secret and says who it is; then all of them tell each other that they are
-//! complete. Anybody else, silent or talkative, is turned away in bounded time, and nobody waits for them.
+//! that it knows the cluster's secret and says who it is, and is shown the same; then all of them tell each
+//! other that they are complete. Anybody else, silent or talkative, is turned away in bounded time, and nobody
+//! waits for them.
+//!
+//! ```text
+//! who connects                                  who listens
+//!                                          ◀──  nonce of the listener
+//! magic, nonce, who I am, proof of all this ──▶
+//!                                          ◀──  proof that I know it as well
+//! ```
+//!
+//! Both proofs are over both nonces: what was recorded of one handshake is no answer in another, whichever
+//! side it is played to.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -25,7 +36,9 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Between two lines about who is missing.
 const REPORT: Duration = Duration::from_secs(10);
 
-const MAGIC: &[u8; 8] = b"VELIB\0\0\x01";
+const MAGIC: &[u8; 8] = b"VELIB\0\0\x02";
+/// Magic, nonce, words, proof.
+const HELLO_BYTES: usize = 8 + 32 + 12 + 32;
 const READY_BYTE: u8 = 0xA5;
 
 /// Who is to be connected.
@@ -155,16 +168,15 @@ impl Mesh {
         let address = address.ok_or_else(|| std::io::Error::other("the name has no address"))?;
         let mut socket = TcpStream::connect_timeout(&address, HELLO)?;
         limit(&socket)?;
-        let mut nonce = [0; 32];
-        socket.read_exact(&mut nonce)?;
-        let words = self.words(self.process);
-        socket.write_all(MAGIC)?;
-        socket.write_all(&words)?;
-        socket.write_all(self.proof(&nonce, &words).as_ref())?;
+        let mut theirs = [0; 32];
+        socket.read_exact(&mut theirs)?;
+        let (ours, words): ([u8; 32], _) = (rand::random(), self.words(self.process));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
+        let proof = hmac::sign(&key, &[&theirs[..], &ours, &words].concat());
+        socket.write_all(&[&MAGIC[..], &ours, &words, proof.as_ref()].concat())?;
         let mut welcome = [0; 32];
         socket.read_exact(&mut welcome)?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
-        hmac::verify(&key, &[&nonce[..], b"welcome"].concat(), &welcome)
+        hmac::verify(&key, &[&ours[..], &theirs, b"welcome"].concat(), &welcome)
             .map_err(|_| std::io::Error::other("it does not know the secret of the cluster"))?;
         Ok(socket)
     }
@@ -173,14 +185,15 @@ impl Mesh {
     fn hear(&self, mut socket: TcpStream) -> std::io::Result<(usize, TcpStream)> {
         socket.set_nonblocking(false)?;
         limit(&socket)?;
-        let nonce: [u8; 32] = rand::random();
-        socket.write_all(&nonce)?;
-        let mut hello = [0; 8 + 12 + 32];
+        let ours: [u8; 32] = rand::random();
+        socket.write_all(&ours)?;
+        let mut hello = [0; HELLO_BYTES];
         read_within(&mut socket, &mut hello, HELLO)?;
         let (magic, rest) = hello.split_at(8);
+        let (theirs, rest) = rest.split_at(32);
         let (words, proof) = rest.split_at(12);
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
-        if magic != MAGIC || hmac::verify(&key, &[&nonce[..], words].concat(), proof).is_err() {
+        if magic != MAGIC || hmac::verify(&key, &[&ours[..], theirs, words].concat(), proof).is_err() {
             return Err(std::io::Error::other("it is no process of this cluster"));
         }
         let peer = u32::from_le_bytes(words[..4].try_into().expect("4 bytes")) as usize;
@@ -189,7 +202,7 @@ impl Mesh {
             tracing::warn!("{message}; are the settings of all processes the same?");
             return Err(std::io::Error::other(message));
         }
-        socket.write_all(hmac::sign(&key, &[&nonce[..], b"welcome"].concat()).as_ref())?;
+        socket.write_all(hmac::sign(&key, &[theirs, &ours, b"welcome"].concat()).as_ref())?;
         Ok((peer, socket))
     }
 
@@ -200,11 +213,6 @@ impl Mesh {
             words[4 * i..4 * i + 4].copy_from_slice(&(word as u32).to_le_bytes());
         }
         words
-    }
-
-    fn proof(&self, nonce: &[u8; 32], words: &[u8; 12]) -> hmac::Tag {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
-        hmac::sign(&key, &[&nonce[..], &words[..]].concat())
     }
 
     /// Tells everybody that this process is complete, and hears it of everybody.
@@ -309,6 +317,53 @@ mod tests {
         }
         assert!(begun.elapsed() < READY);
         drop(silent);
+    }
+
+    /// Passes a handshake on between two processes; what each of them said.
+    fn recorded(first: &Mesh, second: &Mesh, listener: &TcpListener) -> (Vec<u8>, Vec<u8>) {
+        let middle = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut through = second.clone();
+        through.peers[0] = middle.local_addr().unwrap().to_string();
+        std::thread::scope(|scope| {
+            let hears = scope.spawn(|| first.hear(listener.accept().unwrap().0).map(|(peer, _)| peer));
+            let reaches = scope.spawn(|| through.reach(0).map(drop));
+            let (mut left, mut right) =
+                (middle.accept().unwrap().0, TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            let (mut said, mut hello) = (vec![0; 32], vec![0; HELLO_BYTES]);
+            right.read_exact(&mut said).unwrap();
+            left.write_all(&said).unwrap();
+            left.read_exact(&mut hello).unwrap();
+            right.write_all(&hello).unwrap();
+            let mut welcome = [0; 32];
+            right.read_exact(&mut welcome).unwrap();
+            left.write_all(&welcome).unwrap();
+            said.extend(welcome);
+            assert_eq!(hears.join().unwrap().unwrap(), 1);
+            reaches.join().unwrap().unwrap();
+            (said, hello)
+        })
+    }
+
+    #[test]
+    fn a_handshake_that_was_recorded_is_no_answer_in_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peers = vec![listener.local_addr().unwrap().to_string(), "127.0.0.1:1".to_string()];
+        let (first, second) = (mesh(&peers, 0, "s"), mesh(&peers, 1, "s"));
+        let (said, hello) = recorded(&first, &second, &listener);
+        std::thread::scope(|scope| {
+            // To who listens.
+            let hears = scope.spawn(|| first.hear(listener.accept().unwrap().0).map(|(peer, _)| peer));
+            let mut stranger = TcpStream::connect(&peers[0]).unwrap();
+            stranger.write_all(&hello).unwrap();
+            assert!(hears.join().unwrap().unwrap_err().to_string().contains("no process of this cluster"));
+            // To who connects.
+            let reaches = scope.spawn(|| second.reach(0).map(drop));
+            let (mut stranger, _) = listener.accept().unwrap();
+            stranger.write_all(&said[..32]).unwrap();
+            stranger.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+            stranger.write_all(&said[32..]).unwrap();
+            assert!(reaches.join().unwrap().unwrap_err().to_string().contains("does not know the secret"));
+        });
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
             Arc::new(move || clock.time_ms(wall_clock_ms()))
         },
         folder: settings.sources.folder.clone(),
+        shown: 0,
     };
     let url = settings.database_url()?;
     let shared = Arc::new(Shared::new(mesh.process, context.clone()));

@@ -12,7 +12,9 @@ use arrow::datatypes::DataType;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use velib_operators::{Expr, Row, RowCodec};
 
-use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, TopK};
+use super::expire::column_and_offset;
+use super::show::length;
+use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, Retain, Temporal, TopK};
 
 /// What is known of the rows of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,18 @@ pub struct Properties {
     pub time: Option<usize>,
     /// Sets of columns, in ascending order, each of which tells all rows apart at any one time.
     pub keys: Vec<Vec<usize>>,
+    /// What is not there for as long as the tables that it was read from say.
+    pub leaving: Vec<Leaving>,
+}
+
+/// Rows of a view with `retain`, or what follows from them: they leave memory, and stay in its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Leaving {
+    pub view: String,
+    /// The column that tells their age; none: what follows from them does not say it any more.
+    pub column: Option<usize>,
+    pub after_ms: u64,
 }
 
 /// The properties of what a plan reads, by index.
@@ -58,6 +72,7 @@ impl Properties {
             grows: input.appended && !bounded,
             time: input.time_column.filter(|_| input.appended),
             keys,
+            leaving: vec![],
         }
     }
 
@@ -66,19 +81,42 @@ impl Properties {
         self.keys.iter().min_by_key(|k| k.len()).cloned()
     }
 
-    /// The same rows read from a view, with its primary key.
-    pub fn as_view(mut self, key: &[usize]) -> Self {
+    /// The same rows read from the view `name`, with its primary key.
+    pub fn as_view(mut self, name: &str, key: &[usize], retain: Option<Retain>) -> Self {
         let key = sorted(key.to_vec());
         if !key.is_empty() && !self.keys.contains(&key) {
             self.keys.push(key);
         }
+        // Rows that are only ever added are held nowhere, and so do not leave.
+        let leaving = retain.filter(|_| !self.append_only).map(|retain| Leaving {
+            view: name.to_owned(),
+            column: Some(retain.column),
+            after_ms: retain.after_ms,
+        });
+        self.leaving = leaving.into_iter().collect();
         self
     }
 
     fn column_map(&self, place: impl Fn(usize) -> Option<usize>) -> Self {
         let keys = self.keys.iter().filter_map(|k| k.iter().map(|c| place(*c)).collect::<Option<Vec<_>>>());
-        Properties { time: self.time.and_then(&place), keys: keys.map(sorted).collect(), ..self.clone() }
+        let keys = keys.map(sorted).collect();
+        Properties { time: self.time.and_then(&place), keys, leaving: aged_by(&self.leaving, &place), ..self.clone() }
     }
+}
+
+/// `leaving`, of rows whose columns have other places or none.
+fn aged_by(leaving: &[Leaving], place: impl Fn(usize) -> Option<usize>) -> Vec<Leaving> {
+    leaving.iter().map(|l| Leaving { column: l.column.and_then(&place), ..l.clone() }).collect()
+}
+
+/// `leaving`, below what yields rows that change when theirs go, instead of going with them.
+fn ageless(leaving: &[Leaving]) -> Vec<Leaving> {
+    aged_by(leaving, |_| None)
+}
+
+/// Where `exprs` hold a column as it is.
+fn place_in<'a>(exprs: &'a [Expr]) -> impl Fn(usize) -> Option<usize> + 'a {
+    |c| exprs.iter().position(|e| column(e) == Some(c))
 }
 
 fn sorted(mut key: Vec<usize>) -> Vec<usize> {
@@ -97,7 +135,7 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
             };
             whole.column_map(|c| get.columns.iter().position(|kept| *kept == c))
         }
-        Node::Constant(rows) => Properties { append_only: true, grows: false, time: None, keys: keys_of_rows(rows) },
+        Node::Constant(rows) => Properties { append_only: true, keys: keys_of_rows(rows), ..Properties::default() },
         Node::Map(map) => of_map(map, read),
         Node::Temporal(temporal) => {
             let input = of(&temporal.input, read);
@@ -108,15 +146,22 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
                 grows: input.grows && !leaves,
                 time: input.time.filter(|_| !waits && !leaves),
                 keys: input.keys,
+                leaving: input.leaving.into_iter().filter(|l| !hides(temporal, l)).collect(),
             }
         }
         Node::Join(join) => of_join(join, read),
         Node::Accumulate(accumulate) => of_accumulate(accumulate, read),
-        Node::Aggregate(aggregate) => {
-            Properties { keys: vec![(0..aggregate.group.len()).collect()], ..Properties::default() }
-        }
+        Node::Aggregate(aggregate) => Properties {
+            keys: vec![(0..aggregate.group.len()).collect()],
+            leaving: aged_by(&of(&aggregate.input, read).leaving, place_in(&aggregate.group)),
+            ..Properties::default()
+        },
         Node::TopK(top) => of_top(top, read),
-        Node::Window(window) => Properties { keys: of(&window.input, read).keys, ..Properties::default() },
+        Node::Window(window) => {
+            let input = of(&window.input, read);
+            let leaving = aged_by(&input.leaving, within(&window.partition));
+            Properties { keys: input.keys, leaving, ..Properties::default() }
+        }
         Node::Previous(previous) => of(&previous.input, read),
         Node::Union(union) => {
             let inputs: Vec<Properties> = union.inputs.iter().map(|n| of(n, read)).collect();
@@ -126,9 +171,23 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
                 grows: inputs.iter().any(|p| p.grows),
                 time: time.filter(|_| inputs.len() == 1),
                 keys: if inputs.len() == 1 { inputs[0].keys.clone() } else { vec![] },
+                leaving: inputs.into_iter().flat_map(|p| p.leaving).collect(),
             }
         }
     }
+}
+
+/// Whether rows are hidden before they leave.
+fn hides(temporal: &Temporal, leaving: &Leaving) -> bool {
+    let until = temporal.until.as_ref().and_then(column_and_offset);
+    until.is_some_and(|(at, offset)| {
+        leaving.column == Some(at) && u64::try_from(offset).unwrap_or(0) <= leaving.after_ms
+    })
+}
+
+/// Columns by which rows are parted: those of a part go together.
+fn within(partition: &[Expr]) -> impl Fn(usize) -> Option<usize> + '_ {
+    move |c| place_in(partition)(c).map(|_| c)
 }
 
 /// The columns of which each alone tells constant rows apart.
@@ -160,7 +219,8 @@ fn of_join(join: &Join, read: &Collections) -> Properties {
     let grows = left.grows || right.grows;
     if matches!(join.kind, JoinKind::Semi | JoinKind::Anti) {
         let append_only = join.kind == JoinKind::Semi && left.append_only && right.append_only;
-        return Properties { append_only, grows: left.grows, time: None, keys: left.keys };
+        let leaving = [left.leaving, ageless(&right.leaving)].concat();
+        return Properties { append_only, grows: left.grows, time: None, keys: left.keys, leaving };
     }
     let width = join.left.schema().fields().len();
     let unique = |side: &Properties, keys: &[Expr]| {
@@ -189,7 +249,13 @@ fn of_join(join: &Join, read: &Collections) -> Properties {
     }
     keys.truncate(MAX_KEYS);
     let append_only = join.kind == JoinKind::Inner && left.append_only && right.append_only;
-    Properties { append_only, grows, time: None, keys }
+    let (of_left, of_right) = (&left.leaving, &right.leaving);
+    let leaving = match join.kind {
+        JoinKind::Inner => [of_left.clone(), aged_by(of_right, |c| Some(c + width))].concat(),
+        JoinKind::Left => [of_left.clone(), ageless(of_right)].concat(),
+        _ => [ageless(of_left), ageless(of_right)].concat(),
+    };
+    Properties { append_only, grows, time: None, keys, leaving }
 }
 
 fn of_accumulate(accumulate: &Accumulate, read: &Collections) -> Properties {
@@ -204,18 +270,19 @@ fn of_accumulate(accumulate: &Accumulate, read: &Collections) -> Properties {
         grows: input.grows && kept && time.is_some(),
         time: time.filter(|_| append_only),
         keys: vec![(0..accumulate.group.len()).collect()],
+        leaving: aged_by(&input.leaving, place_in(&accumulate.group)),
     }
 }
 
 fn of_top(top: &TopK, read: &Collections) -> Properties {
-    let mut keys = of(&top.input, read).keys;
+    let Properties { mut keys, leaving, .. } = of(&top.input, read);
     if top.limit == Some(1)
         && let Some(partition) = top.partition.iter().map(column).collect::<Option<Vec<usize>>>()
     {
         keys.insert(0, sorted(partition));
     }
     keys.truncate(MAX_KEYS);
-    Properties { keys, ..Properties::default() }
+    Properties { keys, leaving: aged_by(&leaving, within(&top.partition)), ..Properties::default() }
 }
 
 /// The column that `expr` is.
@@ -232,14 +299,26 @@ fn ordered_column(expr: &Expr) -> Option<usize> {
     }
 }
 
-/// Whether what the operators of a view hold has a bound. `retained`: the view says how long its rows
-/// stay in memory.
+/// Whether what the operators of a view hold has a bound, and what they read is there for as long as they
+/// need it. `retain`: how long the view's rows stay in memory.
 ///
 /// # Errors
-/// The operator that would hold all of history, and the remedy.
-pub fn check_bounded(node: &Node, read: &Collections, retained: bool) -> Result<(), Unbounded> {
+/// The operator that would hold all of history, or the view whose rows leave too early, and the remedy.
+pub fn check_bounded(node: &Node, read: &Collections, retain: Option<Retain>) -> Result<(), Unbounded> {
     check_state(node, read)?;
-    if of(node, read).grows && !retained {
+    let properties = of(node, read);
+    let covers = |l: &Leaving| retain.is_some_and(|r| l.column == Some(r.column) && r.after_ms <= l.after_ms);
+    if let Some(Leaving { view, after_ms, .. }) = properties.leaving.iter().find(|l| !covers(l)) {
+        let after = length(*after_ms);
+        return Err(Unbounded {
+            reason: format!("would lose what it has of {view} when rows of {view} leave memory after {after}"),
+            remedy: format!(
+                "filter {view} by its time to {after} or less, or say WITH (retain = '{after}') by the same column, \
+                 or compute it from what {view} is computed from"
+            ),
+        });
+    }
+    if properties.grows && retain.is_none() {
         return Err(Unbounded {
             reason: "would keep every row that its append-only input ever had".to_owned(),
             remedy: "aggregate, or filter by time as in WHERE observed_at > now() - INTERVAL '1 day', or say \
@@ -282,7 +361,10 @@ fn check_state(node: &Node, read: &Collections) -> Result<(), Unbounded> {
         Node::Window(n) if grows(&n.input) => hold(
             &n.input,
             ", to compute window functions",
-            &format!("{by_time}; lag(…) OVER (PARTITION BY … ORDER BY the time of the observation) needs none"),
+            &format!(
+                "{by_time}; lag(…) OVER (PARTITION BY … ORDER BY the time of the observation) needs none, on rows of \
+                 one source: take it before UNION ALL"
+            ),
         ),
         Node::Accumulate(n) if grows(node) => hold(
             &n.input,

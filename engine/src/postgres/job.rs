@@ -33,6 +33,18 @@ pub struct Job {
     pub updated_at: DateTime<Utc>,
 }
 
+/// A job without its definition, which may be large.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Brief {
+    pub name: String,
+    pub version: i64,
+    pub desired: Desired,
+    pub status: Status,
+    pub status_detail: Option<String>,
+    pub created_at: DateTime<Utc>,
+}
+
 /// The definition of a job, to be installed.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
@@ -95,11 +107,30 @@ words! {
     }
 }
 
+fn unreadable(error: tokio_postgres::Error) -> PostgresError {
+    PostgresError::Unreadable(format!("velib.jobs cannot be read: {error}"))
+}
+
+impl Brief {
+    /// What [`Brief::read`] reads.
+    pub(super) const COLUMNS: &str = "name, version, desired, status, status_detail, created_at";
+
+    /// Reads those columns of a row of `velib.jobs`.
+    pub(super) fn read(row: &Row) -> Result<Brief, PostgresError> {
+        Ok(Brief {
+            name: row.try_get("name").map_err(unreadable)?,
+            version: row.try_get("version").map_err(unreadable)?,
+            desired: Desired::read(row.try_get("desired").map_err(unreadable)?)?,
+            status: Status::read(row.try_get("status").map_err(unreadable)?)?,
+            status_detail: row.try_get("status_detail").map_err(unreadable)?,
+            created_at: row.try_get("created_at").map_err(unreadable)?,
+        })
+    }
+}
+
 impl Job {
     /// Reads a row of `velib.jobs`.
     pub(super) fn read(row: &Row) -> Result<Job, PostgresError> {
-        let unreadable =
-            |e: tokio_postgres::Error| PostgresError::Unreadable(format!("velib.jobs cannot be read: {e}"));
         Ok(Job {
             name: row.try_get("name").map_err(unreadable)?,
             version: row.try_get("version").map_err(unreadable)?,

@@ -64,9 +64,19 @@ async fn migrate_locked(client: &mut Client) -> Result<(), PostgresError> {
         tracing::info!(version, name, "migrated the engine's schema");
     }
     if ensure_reader(client).await? {
-        client.batch_execute(&grant_reader(SCHEMA)).await?;
+        // One transaction: nobody reads in between what is taken back.
+        client.batch_execute(&format!("{}; {}", grant_reader(SCHEMA), hide_definitions())).await?;
     }
     Ok(())
+}
+
+/// Keeps from [`READER`] what jobs are made of: addresses and parameters may hold keys.
+fn hide_definitions() -> String {
+    let reader = identifier(READER);
+    format!(
+        "REVOKE SELECT ON velib.jobs FROM {reader}; \
+         GRANT SELECT (name, version, desired, status, status_detail, created_at, updated_at) ON velib.jobs TO {reader}"
+    )
 }
 
 /// True if the role that may only read is there, or could be created.

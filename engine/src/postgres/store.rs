@@ -14,7 +14,7 @@ use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{Client, Row, Transaction};
 use velib_operators::Time;
 
-use super::job::{Definition, Desired, Job, Status};
+use super::job::{Brief, Definition, Desired, Job, Status};
 use super::{PostgresError, connect, identifier, migrate};
 use crate::source::Rejection;
 
@@ -128,6 +128,15 @@ impl Store {
         self.query("SELECT * FROM velib.jobs ORDER BY name", &[]).await?.iter().map(Job::read).collect()
     }
 
+    /// All the jobs without their definitions, by name: for who looks all the time.
+    ///
+    /// # Errors
+    /// A lost connection; a row that this engine does not understand.
+    pub async fn briefs(&self) -> Result<Vec<Brief>, PostgresError> {
+        let sql = format!("SELECT {} FROM velib.jobs ORDER BY name", Brief::COLUMNS);
+        self.query(&sql, &[]).await?.iter().map(Brief::read).collect()
+    }
+
     /// The job of that name.
     ///
     /// # Errors
@@ -210,6 +219,18 @@ impl Store {
             as_of: row.get(2),
             committed_at: row.get(3),
         }))
+    }
+
+    /// Fences off the writers of lesser generations, whose tables stay. Returns how far these are; none: nothing has
+    /// been committed yet, or a greater generation has taken over.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub async fn take_over(&self, job: &str, generation: u64) -> Result<Option<Time>, PostgresError> {
+        let sql = "UPDATE velib.frontier SET generation = $2, session = session + 1
+                   WHERE job = $1 AND generation <= $2 RETURNING upper";
+        let rows = self.query(sql, &[&job, &(generation as i64)]).await?;
+        Ok(rows.first().map(|row| row.get::<_, i64>(0) as u64))
     }
 
     /// Says that a process is there.

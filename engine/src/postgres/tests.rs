@@ -32,7 +32,10 @@ async fn jobs_come_change_and_go_and_their_listeners_are_told() {
     store.set_status("occupancy", 1, Status::Failed, Some("of an older version")).await.unwrap();
     store.set_status("occupancy", 2, Status::Running, None).await.unwrap();
     let job = store.job("occupancy").await.unwrap().unwrap();
-    assert_eq!((job.version, job.desired, job.status, job.status_detail), (2, Desired::Paused, Status::Running, None));
+    assert_eq!((job.version, job.desired, job.status), (2, Desired::Paused, Status::Running));
+    let brief = &store.briefs().await.unwrap()[0];
+    let brief = (&brief.name, brief.version, brief.desired, brief.status, &brief.status_detail, brief.created_at);
+    assert_eq!(brief, (&job.name, job.version, job.desired, job.status, &job.status_detail, job.created_at));
 
     assert!(store.drop_job("occupancy").await.unwrap());
     assert!(!store.drop_job("occupancy").await.unwrap());
@@ -94,6 +97,13 @@ async fn migrations_run_once_side_by_side_and_never_backward() {
     );
     let rows = store.query(&may, &[]).await.unwrap();
     assert_eq!((rows[0].get(0), rows[0].get(1)), (true, false));
+    // Addresses in the text of a job may hold keys, as may its parameters.
+    let hidden = format!(
+        "SELECT string_agg(attname::text, ' ' ORDER BY attname) FROM pg_attribute
+         WHERE attrelid = 'velib.jobs'::regclass AND attnum > 0
+           AND NOT has_column_privilege('{READER}', attrelid, attnum, 'SELECT')"
+    );
+    assert_eq!(store.query(&hidden, &[]).await.unwrap()[0].get::<_, &str>(0), "parameters resolved text");
     let uncommented = "SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid
         WHERE relnamespace = 'velib'::regnamespace AND relkind = 'r' AND attnum > 0
           AND (col_description(c.oid, attnum) IS NULL OR obj_description(c.oid, 'pg_class') IS NULL)";
@@ -102,6 +112,24 @@ async fn migrations_run_once_side_by_side_and_never_backward() {
     store.execute("INSERT INTO velib.migrations (version, name) VALUES (999, 'of the future')", &[]).await.unwrap();
     let error = Store::open(&url).await.unwrap_err();
     assert!(matches!(error, PostgresError::Newer { found: 999, .. }) && !error.is_retriable(), "{error}");
+}
+
+#[tokio::test]
+async fn a_generation_that_takes_over_fences_off_those_before() {
+    let Some(server) = Server::shared() else { return };
+    let store = Store::open(&server.database()).await.unwrap();
+    assert_eq!(store.take_over("job", 7).await.unwrap(), None);
+    let there = "INSERT INTO velib.frontier (job, generation, session, upper, as_of) VALUES ('job', 6, 0, 100, now())";
+    store.execute(there, &[]).await.unwrap();
+    let advance = async |generation: i64, session: i64| {
+        let sql = "SELECT velib.advance('job', $1, $2, 100, 100, now())";
+        store.query(sql, &[&generation, &session]).await.is_ok()
+    };
+    assert!(advance(6, 0).await);
+    assert_eq!(store.take_over("job", 7).await.unwrap(), Some(100));
+    assert!(!advance(6, 0).await && advance(7, 1).await);
+    assert_eq!(store.take_over("job", 6).await.unwrap(), None);
+    assert!(advance(7, 1).await);
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ use crate::postgres::Backoff;
 
 /// How many closed steps wait in the channel; the task takes them out even while the database is away.
 const CHANNEL: usize = 16;
+/// So many changed rows are held back for tables not to take a step back; more are committed as they come.
+const HELD_ROWS: usize = 2_000_000;
 /// How long a task that is closed goes on trying to commit what it has.
 pub const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -35,8 +37,8 @@ pub const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// Holds commits from the beginning.
     pub paused: bool,
-    /// Holds commits until this much is complete (or the task is closed): tables that are further than the
-    /// dataflow do not move back while it catches up.
+    /// Holds commits until this much is complete, or until it is [released](SinkHandle::release): tables that are
+    /// further than the dataflow do not move back while it catches up.
     pub hold_until: Time,
     /// How long a task that is closed goes on trying.
     pub close_limit: Duration,
@@ -53,6 +55,8 @@ impl Default for Settings {
 pub struct Progress {
     /// Timestamps below this one are in the tables; none: nothing has been committed yet.
     pub upper: Option<Time>,
+    /// Timestamps below this one have arrived.
+    pub arrived: Time,
     /// The snapshot that the tables are as of.
     pub as_of: Time,
     /// Transactions so far.
@@ -75,11 +79,18 @@ pub struct Progress {
     pub ended: bool,
 }
 
+/// What holds commits.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    paused: bool,
+    until: Time,
+}
+
 /// A running sink. Dropping it closes it, without waiting for the end.
 #[derive(Debug)]
 pub struct SinkHandle {
     closed: mpsc::Sender<Closed>,
-    paused: watch::Sender<bool>,
+    hold: watch::Sender<Hold>,
     progress: watch::Receiver<Progress>,
     task: JoinHandle<()>,
 }
@@ -94,12 +105,12 @@ impl SinkHandle {
     pub fn start(url: &str, job: Arc<Job>, generation: u64, settings: Settings) -> Result<Self, SinkError> {
         let sink = PostgresSink::new(url, job.clone(), generation)?;
         let (closed, receiver) = mpsc::channel(CHANNEL);
-        let (paused, pause) = watch::channel(settings.paused);
+        let (hold, held) = watch::channel(Hold { paused: settings.paused, until: settings.hold_until });
         let (publish, progress) = watch::channel(Progress::default());
         let inbox = Inbox { receiver: Some(receiver), merge: Merge::new(job.clone()), publish };
         let backoff = Backoff::default();
-        let task = Task { job, sink, inbox, pause, settings, backoff, deadline: None };
-        Ok(SinkHandle { closed, paused, progress, task: tokio::spawn(task.run()) })
+        let task = Task { job, sink, inbox, held, settings, backoff, deadline: None };
+        Ok(SinkHandle { closed, hold, progress, task: tokio::spawn(task.run()) })
     }
 
     /// Where closed steps go, in order. Its other end is gone when the task has failed.
@@ -109,7 +120,13 @@ impl SinkHandle {
 
     /// Holds commits, or goes on. What comes in the meantime is merged.
     pub fn pause(&self, paused: bool) {
-        self.paused.send_replace(paused);
+        self.hold.send_modify(|hold| hold.paused = paused);
+    }
+
+    /// Says, when it is called, that there is no more to catch up with than what is below that time.
+    pub fn release(&self) -> impl FnOnce(Time) + Send + use<> {
+        let hold = self.hold.clone();
+        move |upper| hold.send_modify(|hold| hold.until = hold.until.min(upper))
     }
 
     /// How far it is.
@@ -117,7 +134,7 @@ impl SinkHandle {
         self.progress.clone()
     }
 
-    /// Commits what waits (unless it is paused), within the settings' limit, and ends.
+    /// Commits what waits (unless it is paused, or behind its tables), within the settings' limit, and ends.
     pub async fn close(self) -> Progress {
         drop(self.closed);
         // A task that panicked has said nothing: its progress is the last that it published.
@@ -130,7 +147,7 @@ struct Task {
     job: Arc<Job>,
     sink: PostgresSink,
     inbox: Inbox,
-    pause: watch::Receiver<bool>,
+    held: watch::Receiver<Hold>,
     settings: Settings,
     backoff: Backoff,
     /// When a closed task gives up.
@@ -160,8 +177,8 @@ impl Inbox {
 
     fn add(&mut self, closed: Closed) -> Result<(), SinkError> {
         self.merge.add(closed)?;
-        let rows = self.merge.rows();
-        self.publish.send_modify(|progress| progress.waiting_rows = rows);
+        let (rows, arrived) = (self.merge.rows(), self.merge.upper().unwrap_or_default());
+        self.publish.send_modify(|progress| (progress.waiting_rows, progress.arrived) = (rows, arrived));
         Ok(())
     }
 
@@ -195,7 +212,7 @@ impl Task {
         loop {
             self.gather().await?;
             let closed = self.inbox.receiver.is_none();
-            if self.inbox.merge.is_empty() || (closed && (*self.pause.borrow() || self.nothing_entered())) {
+            if self.inbox.merge.is_empty() || (closed && !self.may()) {
                 return Ok(());
             }
             if let Some(settled) = self.inbox.merge.take()? {
@@ -211,15 +228,13 @@ impl Task {
             while let Some(Ok(closed)) = self.inbox.receiver.as_mut().map(mpsc::Receiver::try_recv) {
                 self.inbox.add(closed)?;
             }
-            let paused = *self.pause.borrow_and_update();
-            let behind = self.sink.upper().is_none() && self.inbox.merge.upper() < Some(self.settings.hold_until);
-            let may = !self.inbox.merge.is_empty() && !paused && !behind && !self.nothing_entered();
-            if may || self.inbox.receiver.is_none() {
+            self.held.mark_unchanged();
+            if self.inbox.receiver.is_none() || (!self.inbox.merge.is_empty() && self.may()) {
                 return Ok(());
             }
             tokio::select! {
                 received = self.inbox.receive() => received?,
-                changed = self.pause.changed() => if let (Err(_), Some(receiver)) = (changed, &mut self.inbox.receiver) {
+                changed = self.held.changed() => if let (Err(_), Some(receiver)) = (changed, &mut self.inbox.receiver) {
                     // The handle is gone: what is in the channel is the rest.
                     receiver.close();
                 },
@@ -227,10 +242,15 @@ impl Task {
         }
     }
 
-    /// What waits are views of nothing: a `count(*)` is 0 before the first snapshot. Tables that are there
-    /// must not move to that.
-    fn nothing_entered(&self) -> bool {
-        self.sink.upper().is_none() && self.inbox.merge.as_of() == Some(0)
+    /// Whether what waits may be committed.
+    fn may(&self) -> bool {
+        let Hold { paused, until } = *self.held.borrow();
+        let (first, waits) = (self.sink.upper().is_none(), &self.inbox.merge);
+        // Views of nothing: a `count(*)` is 0 before the first snapshot. Tables that are there must not move to
+        // that, nor to what was before them.
+        let nothing_entered = waits.as_of() == Some(0);
+        let behind = waits.upper() < Some(until) && waits.rows() < HELD_ROWS;
+        !paused && !(first && (nothing_entered || behind))
     }
 
     /// Tries to commit `settled`; what could not be committed waits again.

@@ -45,6 +45,11 @@ impl Kind {
         })
     }
 
+    fn of(data_type: &DataType) -> Option<Self> {
+        let all = [Kind::Text, Kind::Bigint, Kind::Double, Kind::Boolean, Kind::Timestamptz];
+        all.into_iter().find(|kind| kind.data_type() == *data_type)
+    }
+
     /// As Arrow has it.
     pub(super) fn data_type(self) -> DataType {
         match self {
@@ -61,6 +66,11 @@ impl Column {
     /// A nullable field.
     pub(super) fn field(&self) -> Field {
         Field::new(&self.name, self.kind.data_type(), true)
+    }
+
+    /// The column of a [field](Column::field).
+    pub(super) fn of(field: &Field) -> Option<Self> {
+        Some(Column { name: field.name().clone(), kind: Kind::of(field.data_type())? })
     }
 }
 

@@ -26,20 +26,31 @@ const ERROR_CHARS: usize = 200;
 /// No server makes us wait longer than this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
-/// The client that all sources share: TLS by rustls, gzip, a few redirects, no cookies.
+/// The client that all sources share: TLS by rustls with the authorities that the system trusts, gzip, a few
+/// redirects, no cookies. Where the system names no authorities, it speaks to nobody over TLS.
 ///
 /// # Errors
-/// The system's certificates cannot be read.
+/// TLS cannot be set up.
 pub fn build_client() -> Result<Client, SourceError> {
     // An error only says that a provider was installed before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
-        .gzip(true)
-        .build()
-        .map_err(|error| SourceError::Unavailable(format!("no HTTP client can be had: {}", chain(&error))))
+    let builder = || {
+        Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
+            .gzip(true)
+    };
+    let client = builder().build().or_else(|error| {
+        let error = chain(&error);
+        tracing::warn!(
+            error,
+            "no certificates can be checked, so https addresses are refused: install ca-certificates"
+        );
+        // Feeds on this machine and files need none.
+        builder().tls_certs_only([]).build()
+    });
+    client.map_err(|error| SourceError::Unavailable(format!("no HTTP client can be had: {}", chain(&error))))
 }
 
 /// How a source asks; the same for every request of it.
@@ -197,7 +208,20 @@ fn explain(error: reqwest::Error, manners: &Manners) -> String {
     if error.is_redirect() {
         return format!("more than {REDIRECTS} redirects");
     }
+    if error.is_connect() {
+        return format!("no connection: {}", last_cause(&error));
+    }
     chain(&error.without_url())
+}
+
+/// What happened, without who noticed: `Connection refused`, `invalid peer certificate: …`.
+fn last_cause(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    let text = last.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// An error and what caused it: the last of them says what happened.

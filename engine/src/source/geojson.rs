@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use super::fetch::{Fetched, Manners, Validators, address, fetch};
 use super::settings::Settings;
 use super::{
-    Connector, Context, Event, Options, Rejection, Relation, Resolved, Snapshot, Source, SourceError, local, schema,
-    zones,
+    Connector, Context, Event, Options, Rejection, Relation, Resolved, Snapshot, Source, SourceError, local, poll,
+    schema, zones,
 };
 
 /// `CREATE SOURCE … FROM GEOJSON (path = '…', id = '…')`.
@@ -200,16 +200,11 @@ impl Source for Places {
 
     fn run(self: Arc<Self>, context: Context, out: mpsc::Sender<Event>) -> BoxFuture<'static, ()> {
         async move {
-            let (rejections, rows) = match self.read(&context).await {
-                Ok(read) => (read.rejections, Some(read.rows)),
-                Err(error) => {
-                    let (relation, sample) = (String::new(), String::new());
-                    (vec![Rejection { time: 0, relation, reason: error.to_string(), sample }], None)
-                }
-            };
+            let read = poll::until_there(&context, &out, || self.read(&context).boxed()).await;
+            let Some(Read { rows, rejections, .. }) = read else { return };
             let refused = Some(rejections).filter(|list| !list.is_empty()).map(Event::Rejected);
-            let snapshot = rows.map(|rows| Event::Snapshot(Snapshot { time: 0, tables: vec![Some(rows)] }));
-            for event in refused.into_iter().chain(snapshot) {
+            let snapshot = Event::Snapshot(Snapshot { time: 0, tables: vec![Some(rows)] });
+            for event in refused.into_iter().chain([snapshot]) {
                 if out.send(event).await.is_err() {
                     return;
                 }

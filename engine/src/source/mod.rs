@@ -56,6 +56,9 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn bounded(&self) -> bool;
     /// Finds out what relations there are. Reads as little as it takes.
     fn resolve<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Resolved, SourceError>>;
+    /// Takes `relations` for what it offers, as it once [resolved](Source::resolve) them: what was guessed then from
+    /// documents must not be guessed otherwise from later ones. For sources that guess; once, before anything else.
+    fn adopt(&self, _relations: &[Relation]) {}
     /// Sends events until the source ends (then it returns) or the receiver is gone. The channel is
     /// bounded: a slow reader slows a bounded source down, and a live one drops nothing but polls late.
     fn run(self: Arc<Self>, context: Context, out: mpsc::Sender<Event>) -> BoxFuture<'static, ()>;
@@ -70,6 +73,8 @@ pub struct Context {
     pub wall_clock_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Relative paths in settings start here.
     pub folder: std::path::PathBuf,
+    /// What is recorded of times before this one has been shown: it is not played again at its own speed.
+    pub shown: Time,
 }
 
 /// What a source offers; sent to every process of the cluster with the job.

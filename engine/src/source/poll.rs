@@ -1,4 +1,5 @@
-//! Asking a live feed again and again: at its interval while all is well, ever more rarely while not.
+//! Asking again and again: a live feed at its interval while all is well, ever more rarely while not; and what
+//! is read once until it is there.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use super::{Context, Event, Health, Rejection, Snapshot, SourceError};
 
 /// Failures double the interval up to this, where the interval itself is not longer.
 const MAX_BACK_OFF: Duration = Duration::from_secs(600);
+/// What is read once and is not there is looked for again after this, first.
+const MISSING: Duration = Duration::from_secs(1);
 /// The share of a back-off that differs from one process to another, so that they do not come in step.
 const JITTER: f64 = 0.25;
 
@@ -98,6 +101,33 @@ pub(super) async fn run(mut feed: impl Poll, every: Duration, context: Context, 
         tokio::select! {
             () = sleep_until(next) => {}
             () = out.closed() => return,
+        }
+    }
+}
+
+/// Tries until it succeeds, and says why it does not yet. `None`: nobody listens any more.
+///
+/// What was there when a job was submitted is there again sometime: to go on without it would be wrong, and to
+/// give up would be for ever.
+pub(super) async fn until_there<'a, T>(
+    context: &Context,
+    out: &mpsc::Sender<Event>,
+    mut attempt: impl FnMut() -> BoxFuture<'a, Result<T, SourceError>>,
+) -> Option<T> {
+    let mut failures = 0_u32;
+    loop {
+        let error = match attempt().await {
+            Ok(found) => return Some(found),
+            Err(error) => error.to_string(),
+        };
+        failures = failures.saturating_add(1);
+        let time = (context.wall_clock_ms)();
+        let wait = back_off(MISSING, failures, time);
+        let health = Health { time, error: Some(error), next_poll: time + wait.as_millis() as Time };
+        out.send(Event::Health(health)).await.ok()?;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = out.closed() => return None,
         }
     }
 }

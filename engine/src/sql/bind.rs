@@ -195,13 +195,12 @@ impl Binder {
         if let Some(retain) = retain {
             expire::expire(&mut node, retain).map_err(|e| refused(statement, name, e))?;
         }
-        properties::check_bounded(&node, &self.collections, retain.is_some())
-            .map_err(|e| refused(statement, name, e))?;
+        properties::check_bounded(&node, &self.collections, retain).map_err(|e| refused(statement, name, e))?;
         let properties = properties::of(&node, &self.collections);
         let key = if key.is_empty() { properties.narrowest_key().unwrap_or_default() } else { key };
         let from = From::View(self.views.len());
         self.relations.add_leaf(name, Leaf::Collection(from), schema.clone());
-        self.collections.views.push(properties.as_view(&key));
+        self.collections.views.push(properties.as_view(name, &key, retain));
         self.views.push(View {
             name: name.to_owned(),
             plan: node,

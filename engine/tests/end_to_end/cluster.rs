@@ -66,8 +66,9 @@ impl Process {
 
     /// As an administrator stops it.
     pub async fn terminate(mut self) -> ExitStatus {
-        let id = self.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        // The shell's own: a bare system has no program of that name.
+        let kill = format!("kill -TERM {}", self.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         self.ended().await
     }
 
@@ -96,7 +97,7 @@ pub struct Cluster {
     pub database: Private,
     pub processes: Vec<Option<Process>>,
     pub peers: Vec<String>,
-    apis: Vec<String>,
+    pub apis: Vec<String>,
     workers: usize,
     http: reqwest::Client,
     /// Some process was killed: the threads of the others that were connected to it panic.

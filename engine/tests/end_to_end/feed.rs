@@ -75,8 +75,13 @@ pub fn totals(rows: &Rows) -> (i64, i64) {
 
 /// The city at the beginning; each poll brings the next document.
 pub async fn city() -> Running {
+    city_from(START).await
+}
+
+/// A city whose clock shows `start`, in seconds since 1970.
+pub async fn city_from(start: i64) -> Running {
     let address = "127.0.0.1:0".parse().unwrap();
-    let start = DateTime::from_timestamp(START, 0);
+    let start = DateTime::from_timestamp(start, 0);
     let settings = Settings {
         seed: SEED,
         stations: STATIONS,

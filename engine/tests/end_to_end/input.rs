@@ -133,6 +133,32 @@ async fn whatever_the_feed_answers_the_last_good_state_stays() {
     cluster.stop().await;
 }
 
+/// What a document from the future counts is now; what it says of times is not believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_from_the_future_are_left_out() {
+    let city = feed::city_from(chrono::Utc::now().timestamp()).await;
+    let mut cluster = Cluster::start(1, 1).await;
+    let reported = "
+        CREATE MATERIALIZED VIEW reported AS
+            SELECT count(*) AS stations, count(last_reported) AS told FROM velib.status;";
+    assert_eq!(cluster.submit(&submission("city", &(live_job(&city) + reported))).await.0, 201);
+    cluster.until_status("city", "running").await;
+    let sql = cluster.connect().await;
+    let told = async |expected: usize| {
+        eventually(&format!("{expected} stations that have reported"), async || {
+            let row = sql.query_one("SELECT stations, told FROM city.reported", &[]).await.unwrap();
+            let found: (i64, i64) = (row.get(0), row.get(1));
+            if found == (feed::STATIONS as i64, expected as i64) { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+    };
+    told(feed::STATIONS).await;
+    order(&city, "future", 20).await;
+    told(0).await;
+    told(feed::STATIONS).await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_cannot_start_says_why() {
     let cluster = Cluster::start(1, 1).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use velib_engine::simulate::Running;
 
 use super::cluster::{Cluster, eventually, stations};
 use super::feed::{self, Life, live_job, submission};
@@ -21,6 +22,20 @@ async fn traces(cluster: &Cluster, job: &str) -> i64 {
                      + (SELECT count(*) FROM velib.views WHERE job = $1)
                      + (SELECT count(*) FROM velib.jobs WHERE name = $1)";
     cluster.connect().await.query_one(text, &[&job]).await.unwrap().get(0)
+}
+
+/// Whether the only one who asks the feed are we: each request is a step of its clock.
+async fn nobody_reads(city: &Running) -> bool {
+    let http = velib_engine::source::build_client().unwrap();
+    let time = async || {
+        let url = format!("http://{}/station_status.json", city.address);
+        let document: Value = http.get(url).send().await.unwrap().json().await.unwrap();
+        document["last_updated"].as_i64().unwrap()
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = time().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    time().await - before == 60
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,15 +170,24 @@ async fn a_dropped_job_leaves_nothing_behind() {
     cluster.shows_more("kept", &life, document).await;
     // Nobody reads the feed any more when the last job that does is gone.
     assert_eq!(delete("kept").await.0, 204);
-    let http = velib_engine::source::build_client().unwrap();
-    let time = async || {
-        let url = format!("http://{}/station_status.json", city.address);
-        let document: Value = http.get(url).send().await.unwrap().json().await.unwrap();
-        document["last_updated"].as_i64().unwrap()
-    };
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = time().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(time().await - before, 60, "one step for each of our own two looks");
+    assert!(nobody_reads(&city).await);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_tables_cannot_be_written_is_let_go() {
+    let (life, city) = (Arc::new(Life::of(1_500)), feed::city().await);
+    let mut cluster = Cluster::start(2, 1).await;
+    let text = live_job(&city);
+    let wrong = text.replace("VIEW by_station AS", "VIEW by_station WITH (key = 'bikes') AS");
+    assert_eq!(cluster.submit(&submission("city", &wrong)).await.0, 201);
+    let job = cluster.until_status("city", "failed").await;
+    assert!(job["detail"].as_str().unwrap().contains("by_station"), "{job}");
+    // It computes for nobody, so it reads nothing any more; and it stays failed.
+    assert!(nobody_reads(&city).await);
+    assert_eq!(cluster.job("city").await["status"], "failed");
+    assert_eq!(cluster.submit(&replacement("city", &text)).await.0, 200);
+    cluster.until_status("city", "running").await;
+    cluster.shows_more("city", &life, 0).await;
     cluster.stop().await;
 }

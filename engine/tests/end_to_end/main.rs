@@ -6,7 +6,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cluster;
+mod commands;
 mod feed;
+mod https;
 mod input;
 mod jobs;
 mod outages;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
+use velib_engine::source::build_client;
 
 use super::cluster::{Cluster, connect, eventually, stations};
 use super::feed::{self, Life, live_job, order, submission};
@@ -108,7 +109,7 @@ async fn the_database_stops_and_starts_again() {
 fn strangers(peers: Vec<String>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
     std::thread::spawn(move || {
         let (mut held, mut heard) = (std::collections::VecDeque::new(), 0);
-        for words in [&b""[..], b"VELIB\0\0\x01and then nonsense", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"].iter().cycle()
+        for words in [&b""[..], b"VELIB\0\0\x02and then nonsense", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"].iter().cycle()
         {
             if stop.load(Ordering::Relaxed) {
                 break;
@@ -210,5 +211,43 @@ async fn a_cluster_comes_back_while_its_feed_is_down() {
     cluster.shows_more("city", &life, shown).await;
     cluster.until_status("city", "running").await;
     assert!(watch.end().await > 10);
+    cluster.stop().await;
+}
+
+/// What a job needs besides its feed is away when it starts: it waits for it, and holds up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_for_its_areas_while_others_go_on() {
+    let (life, city) = (Arc::new(Life::of(1_500)), feed::city().await);
+    let folder = tempfile::tempdir().unwrap();
+    let areas = folder.path().join("quartiers.geojson");
+    let answer = build_client().unwrap().get(&city.quartiers_url).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    std::fs::write(&areas, &text).unwrap();
+    let mut cluster = Cluster::start(1, 2).await;
+    let waits = feed::job(&city.gbfs_url, &format!("path = '{}'", areas.display()));
+    for (name, text) in [("waits", &waits), ("goes_on", &live_job(&city))] {
+        let (code, answer) = cluster.submit(&submission(name, text)).await;
+        assert_eq!(code, 201, "{answer}");
+        cluster.shows_more(name, &life, 0).await;
+    }
+    cluster.stop().await;
+    let sql = cluster.connect().await;
+    let held = stations(&sql, "waits").await.unwrap();
+    std::fs::remove_file(&areas).unwrap();
+    cluster.start_again(0);
+    cluster.formed().await;
+    // They read the same feed. This is longer than a reader who does not read could be ignored.
+    let shown = cluster.shown("goes_on", &life).await;
+    let later = cluster.shows_more("goes_on", &life, shown + 30).await;
+    let job = cluster.job("waits").await;
+    let error = job["sources"]["quartiers"]["error"].as_str().unwrap_or_default();
+    assert!(job["status"] == "pending" && error.contains("quartiers.geojson: No such file"), "{job}");
+    assert_eq!(stations(&sql, "waits").await.unwrap(), held, "its tables stay as they were");
+    std::fs::write(&areas, &text).unwrap();
+    cluster.shows_more("waits", &life, later).await;
+    let nowhere: i64 =
+        sql.query_one("SELECT count(*) FROM waits.by_area WHERE area = 'outside'", &[]).await.unwrap().get(0);
+    let areas: i64 = sql.query_one("SELECT count(*) FROM waits.by_area", &[]).await.unwrap().get(0);
+    assert!(areas > nowhere + 1, "{areas} areas");
     cluster.stop().await;
 }

@@ -2,7 +2,9 @@
 //! however many workers compute.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use serde_json::json;
 use tokio_postgres::{Client, Error};
@@ -40,26 +42,40 @@ async fn look(sql: &Client) -> Result<Option<Sight>, Error> {
     Ok(Some((as_of.get(0), sums)))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_transaction_shows_one_snapshot_in_all_views() {
-    let life = Life::of(400);
-    let folder = tempfile::tempdir().unwrap();
-    life.record(folder.path());
-    let truth: BTreeMap<i64, (i64, i64)> =
-        life.states.iter().enumerate().map(|(k, rows)| (Life::time(k), totals(rows))).collect();
-    let mut cluster = Cluster::start(2, 2).await;
-    let done = AtomicBool::new(false);
-    let reader = async || {
-        let sql = cluster.connect().await;
+/// What the feed itself says: bikes and docks of each snapshot, by its time.
+struct Truth(BTreeMap<i64, (i64, i64)>);
+
+impl Truth {
+    fn of(life: &Life) -> Truth {
+        Truth(life.states.iter().enumerate().map(|(k, rows)| (Life::time(k), totals(rows))).collect())
+    }
+
+    /// Looks again and again until it is told to stop: stations, areas and the total always are those of one
+    /// snapshot, and no snapshot is followed by one before it. Yields which were seen.
+    async fn watch(&self, sql: &Client, stop: &AtomicBool) -> Vec<i64> {
         let mut seen = vec![];
-        while !done.load(Ordering::Relaxed) {
-            let Some((as_of, sums)) = look(&sql).await.unwrap() else { continue };
-            let (bikes, docks) = *truth.get(&as_of).unwrap_or_else(|| panic!("no snapshot has the time {as_of}"));
+        while !stop.load(Ordering::Relaxed) {
+            let Some((as_of, sums)) = look(sql).await.unwrap() else { continue };
+            let (bikes, docks) = *self.0.get(&as_of).unwrap_or_else(|| panic!("no snapshot has the time {as_of}"));
             assert_eq!(sums, [(STATIONS as i64, bikes, docks); 3], "as of {as_of}");
             assert!(seen.last().is_none_or(|last| *last <= as_of), "{as_of} after {seen:?}");
             seen.push(as_of);
         }
         seen
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transaction_shows_one_snapshot_in_all_views() {
+    let life = Life::of(400);
+    let folder = tempfile::tempdir().unwrap();
+    life.record(folder.path());
+    let truth = Truth::of(&life);
+    let mut cluster = Cluster::start(2, 2).await;
+    let done = AtomicBool::new(false);
+    let reader = async || {
+        let sql = cluster.connect().await;
+        truth.watch(&sql, &done).await
     };
     let play = async {
         let (code, answer) = cluster.submit(&submission("city", &feed::recorded_job(folder.path()))).await;
@@ -75,6 +91,46 @@ async fn every_transaction_shows_one_snapshot_in_all_views() {
     assert!(distinct.len() >= 20, "only {} snapshots seen", distinct.len());
     let rows = super::cluster::stations(&cluster.connect().await, "city").await.unwrap();
     assert_eq!(life.document(&rows), Some(life.states.len() - 1));
+    cluster.stop().await;
+}
+
+/// The recording is read again from its beginning by whoever comes back, and nobody sees that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_in_the_middle_of_a_recording_shows_no_step_back() {
+    let life = Life::of(400);
+    let folder = tempfile::tempdir().unwrap();
+    life.record(folder.path());
+    let truth = Truth::of(&life);
+    let mut cluster = Cluster::start(2, 1).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (sql, stopped) = (cluster.connect().await, Arc::clone(&stop));
+    let watching = tokio::spawn(async move { truth.watch(&sql, &stopped).await });
+    // At most ten documents a second: it is killed in the middle of them.
+    let paced = feed::recorded_job(folder.path()).replace("poll = '100 ms'", "speed = '600'");
+    let (code, answer) = cluster.submit(&submission("city", &paced)).await;
+    assert_eq!(code, 201, "{answer}");
+    let shown = cluster.shows_more("city", &life, 30).await;
+    cluster.kill(0);
+    cluster.start_again(0);
+    cluster.formed().await;
+    // What has been shown is not played at that pace again: it would take seconds.
+    let begun = Instant::now();
+    let shown = cluster.shows_more("city", &life, shown).await;
+    eprintln!("caught up with {shown} documents in {:?}", begun.elapsed());
+    // Told to stop while it catches up, it leaves the tables as they are.
+    cluster.stop().await;
+    for process in 0..2 {
+        cluster.start_again(process);
+    }
+    cluster.formed().await;
+    cluster.stop().await;
+    for process in 0..2 {
+        cluster.start_again(process);
+    }
+    cluster.formed().await;
+    cluster.shows_more("city", &life, shown).await;
+    stop.store(true, Ordering::Relaxed);
+    assert!(watching.await.unwrap().len() > 10);
     cluster.stop().await;
 }
 

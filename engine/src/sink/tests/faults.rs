@@ -155,3 +155,30 @@ async fn a_paused_sink_gathers_and_a_late_one_catches_up_first() {
     let progress = handle.close().await;
     assert!(progress.ended && progress.error.unwrap().contains("127.0.0.1:1"));
 }
+
+#[tokio::test]
+async fn a_sink_behind_its_tables_takes_no_step_back() {
+    let Some(server) = Server::shared() else { return };
+    let url = server.database();
+    let client = reader(&url).await;
+    let job = job("behind", vec![simple("a", &[0])]);
+    let before = SinkHandle::start(&url, job.clone(), 1, Settings::default()).unwrap();
+    before.sender().send(closed(20, vec![rows(0, &[(0, Some(0), None, 1), (1, Some(1), None, 1)])])).await.unwrap();
+    assert_eq!(before.close().await.upper, Some(20));
+
+    // Neither while it catches up, nor when it is closed while it does,
+    let settings = Settings { hold_until: 20, ..Settings::default() };
+    let handle = SinkHandle::start(&url, job.clone(), 2, settings).unwrap();
+    handle.sender().send(closed(10, one(0))).await.unwrap();
+    let progress = handle.close().await;
+    assert!(progress.upper.is_none() && progress.arrived == 10 && progress.failure.is_none(), "{progress:?}");
+    assert_eq!(table(&client, "SELECT k FROM behind.a").await, ["(0)", "(1)"]);
+
+    // unless nothing more is to come.
+    let handle = SinkHandle::start(&url, job, 3, settings).unwrap();
+    handle.sender().send(closed(10, one(0))).await.unwrap();
+    until(&handle, |progress| progress.arrived == 10).await;
+    handle.release()(10);
+    until(&handle, |progress| progress.upper == Some(10)).await;
+    assert_eq!(table(&client, "SELECT k FROM behind.a").await, ["(0)"]);
+}

@@ -60,7 +60,7 @@ fn relations() -> Vec<Relation> {
 }
 
 fn context() -> Context {
-    Context { http: build_client().unwrap(), wall_clock_ms: Arc::new(|| 0), folder: ".".into() }
+    Context { http: build_client().unwrap(), wall_clock_ms: Arc::new(|| 0), folder: ".".into(), shown: 0 }
 }
 
 fn source(bounded: bool) -> (mpsc::Sender<Event>, Arc<Scripted>) {

@@ -5,7 +5,7 @@ mod format;
 mod replay;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
@@ -20,7 +20,9 @@ use self::format::Format;
 use self::replay::Replay;
 use super::declared::{self, Column};
 use super::settings::Settings;
-use super::{Connector, Context, Event, Options, Rejection, Relation, Resolved, Source, SourceError, local, schema};
+use super::{
+    Connector, Context, Event, Options, Rejection, Relation, Resolved, Source, SourceError, local, poll, schema,
+};
 
 /// `CREATE SOURCE … FROM FILES (path = '…')`.
 pub struct Files;
@@ -33,7 +35,12 @@ struct Recording {
     /// The column that tells the time of a row.
     time: Option<String>,
     declared: Option<Vec<Column>>,
+    /// The columns that were found when the job was submitted.
+    found: OnceLock<SchemaRef>,
 }
+
+/// The files, the relation's columns, and which of them is the time.
+type Opened = (Vec<PathBuf>, SchemaRef, Option<usize>);
 
 impl Connector for Files {
     fn kind(&self) -> &'static str {
@@ -56,7 +63,7 @@ impl Connector for Files {
         {
             return Err(settings.wrong("time", "it is not one of the declared columns"));
         }
-        Ok(Arc::new(Recording { path, format: format.transpose()?, time, declared }))
+        Ok(Arc::new(Recording { path, format: format.transpose()?, time, declared, found: OnceLock::new() }))
     }
 }
 
@@ -70,12 +77,12 @@ impl Recording {
         })
     }
 
-    /// The files, the relation's columns, and which of them is the time.
-    fn open(&self, folder: &Path) -> Result<(Vec<PathBuf>, SchemaRef, Option<usize>), SourceError> {
+    fn open(&self, folder: &Path) -> Result<Opened, SourceError> {
         let files = local::files(folder, &self.path)?;
-        let columns = match &self.declared {
-            Some(columns) => schema(columns.iter().map(Column::field).collect()),
-            None => {
+        let columns = match (self.found.get(), &self.declared) {
+            (Some(found), _) => found.clone(),
+            (None, Some(columns)) => schema(columns.iter().map(Column::field).collect()),
+            (None, None) => {
                 let first = &files[0];
                 let unavailable = |error: ArrowError| SourceError::Unavailable(format!("{}: {error}", first.display()));
                 self.format(first)?.schema(first).map_err(unavailable)?
@@ -91,16 +98,14 @@ impl Recording {
         Ok((files, schema(fields), Some(index)))
     }
 
+    /// As [`Recording::open`], on a thread that may wait for the disk.
+    async fn opened(&self, folder: &Path) -> Result<Opened, SourceError> {
+        let (source, folder) = (self.clone(), folder.to_owned());
+        tokio::task::spawn_blocking(move || source.open(&folder)).await.expect("opening files does not panic")
+    }
+
     /// Reads everything, until nobody listens.
-    fn read(&self, context: &Context, out: &mpsc::Sender<Event>) {
-        let wall = (context.wall_clock_ms)();
-        let (files, columns, time) = match self.open(&context.folder) {
-            Ok(opened) => opened,
-            Err(error) => {
-                let _ = out.blocking_send(Event::Rejected(vec![reject(wall, error.to_string(), String::new())]));
-                return;
-            }
-        };
+    fn read(&self, (files, columns, time): Opened, wall: Time, out: &mpsc::Sender<Event>) {
         let mut replay = Replay::new(columns.clone(), time, wall);
         for path in files {
             let mut refused = Refused::new();
@@ -179,20 +184,28 @@ impl Source for Recording {
     }
 
     fn resolve<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Resolved, SourceError>> {
-        let (source, folder) = (self.clone(), context.folder.clone());
         async move {
-            let opened = tokio::task::spawn_blocking(move || source.open(&folder)).await;
-            let (_, schema, time_column) = opened.expect("opening files does not panic")?;
+            let (_, schema, time_column) = self.opened(&context.folder).await?;
             let relation = Relation { name: String::new(), schema, key: vec![], appended: true, time_column };
             Ok(Resolved { relations: vec![relation], zones: None })
         }
         .boxed()
     }
 
+    fn adopt(&self, relations: &[Relation]) {
+        if let Some(relation) = relations.first() {
+            // Columns that are known already stay.
+            let _ = self.found.set(relation.schema.clone());
+        }
+    }
+
     fn run(self: Arc<Self>, context: Context, out: mpsc::Sender<Event>) -> BoxFuture<'static, ()> {
         async move {
+            let open = || self.opened(&context.folder).boxed();
+            let Some(opened) = poll::until_there(&context, &out, open).await else { return };
+            let wall = (context.wall_clock_ms)();
             // An end by a closed channel is as good as any.
-            let _ = tokio::task::spawn_blocking(move || self.read(&context, &out)).await;
+            let _ = tokio::task::spawn_blocking(move || self.read(opened, wall, &out)).await;
         }
         .boxed()
     }

@@ -10,7 +10,7 @@ use crate::source::Snapshot;
 use crate::source::build_client;
 
 fn context(folder: &Path) -> Context {
-    Context { http: build_client().unwrap(), wall_clock_ms: Arc::new(|| 5_000), folder: folder.to_owned() }
+    Context { http: build_client().unwrap(), wall_clock_ms: Arc::new(|| 5_000), folder: folder.to_owned(), shown: 0 }
 }
 
 fn bind(options: &[(&str, &str)]) -> Result<Arc<dyn Source>, SourceError> {
@@ -131,6 +131,36 @@ async fn what_cannot_be_read_is_told() {
         let error = bind(options).err().unwrap().to_string();
         assert!(error.contains(why), "{error}");
     }
+}
+
+/// A job that starts again must find the columns that it was planned with, and waits for files that are away.
+#[tokio::test]
+async fn columns_stay_as_they_were_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.csv");
+    std::fs::write(&file, "at,n\n2024-11-05T16:00:00Z,1\n").unwrap();
+    let options = [("path", "a.csv"), ("time", "at")];
+    let found = bind(&options).unwrap().resolve(&context(folder.path())).await.unwrap().relations;
+    std::fs::remove_file(&file).unwrap();
+    let source = bind(&options).unwrap();
+    source.adopt(&found);
+    let (out, mut events) = mpsc::channel(1);
+    tokio::spawn(source.run(context(folder.path()), out));
+    let Some(Event::Health(health)) = events.recv().await else { panic!("it says what it waits for") };
+    assert!(health.error.unwrap().contains("no such file"));
+    std::fs::write(&file, "at,n,x\n2024-11-05T16:00:00Z,one,1\n2024-11-05T16:01:00Z,2,2\n").unwrap();
+    let (mut rows, mut refused) = (vec![], vec![]);
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Snapshot(snapshot) => rows.push(snapshot.tables[0].clone().unwrap()),
+            Event::Rejected(rejections) => refused.extend(rejections),
+            // Half of a file may have been there.
+            Event::Health(_) => {}
+        }
+    }
+    assert_eq!(rows.len(), 1, "{refused:?}");
+    assert_eq!((rows[0].schema(), rows[0].num_rows()), (found[0].schema.clone(), 1));
+    assert!(refused[0].reason.contains("n is no Int64"), "{refused:?}");
 }
 
 /// 34 days, hourly, of the Paris system.

@@ -6,31 +6,36 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use velib_operators::Time;
 
 use super::guard::{Guard, Standing};
 use super::{RecordedFeed, decode, document, relations};
-use crate::source::{Context, Event, Rejection, local, local_time};
+use crate::source::{Context, Event, Rejection, local, local_time, poll};
 
 /// Events that are decoded ahead of the reader.
 const AHEAD: usize = 4;
 
 /// Plays the recording until its end, or until nobody listens.
 pub(super) async fn play(feed: Arc<RecordedFeed>, context: Context, out: mpsc::Sender<Event>) {
+    let list = || async { local::files(&context.folder, &feed.path) }.boxed();
+    let Some(files) = poll::until_there(&context, &out, list).await else { return };
     let (decoded, mut events) = mpsc::channel(AHEAD);
-    let speed = feed.speed;
+    let (speed, shown) = (feed.speed, context.shown);
     // The thread ends by itself when the channel is closed.
-    tokio::task::spawn_blocking(move || read_all(&feed, &context, &decoded));
+    tokio::task::spawn_blocking(move || read_all(&feed, files, &context, &decoded));
     let mut began: Option<(Instant, Time)> = None;
     while let Some(event) = events.recv().await {
-        if let (Event::Snapshot(snapshot), Some(speed)) = (&event, speed) {
+        if let (Event::Snapshot(snapshot), Some(speed)) = (&event, speed)
+            && snapshot.time >= shown
+        {
             let (started, first) = *began.get_or_insert((Instant::now(), snapshot.time));
             let elapsed = Duration::from_millis(snapshot.time - first).div_f64(speed);
             tokio::select! {
@@ -47,15 +52,8 @@ pub(super) async fn play(feed: Arc<RecordedFeed>, context: Context, out: mpsc::S
 /// Nobody listens any more.
 struct Gone;
 
-fn read_all(feed: &RecordedFeed, context: &Context, out: &mpsc::Sender<Event>) {
+fn read_all(feed: &RecordedFeed, mut files: Vec<PathBuf>, context: &Context, out: &mpsc::Sender<Event>) {
     let mut playback = Playback::new(feed, (context.wall_clock_ms)());
-    let mut files = match local::files(&context.folder, &feed.path) {
-        Ok(files) => files,
-        Err(error) => {
-            let _ = out.blocking_send(playback.refuse(&feed.path, &error.to_string(), ""));
-            return;
-        }
-    };
     // Stable: files of the same time, and those that are not named after one, stay in the order of names.
     files.sort_by_key(|path| local_time::in_name(&local::name(path), feed.zone));
     for path in files {

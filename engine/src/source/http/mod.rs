@@ -129,7 +129,8 @@ impl Table {
 
 impl Source for Table {
     fn identity(&self) -> String {
-        format!("{:?}", self.config)
+        // Of two jobs, each may have found other columns.
+        format!("{:?} {:?}", self.config, self.columns())
     }
 
     fn bounded(&self) -> bool {
@@ -161,6 +162,14 @@ impl Source for Table {
             Ok(Resolved { relations: vec![relation], zones: None })
         }
         .boxed()
+    }
+
+    fn adopt(&self, relations: &[Relation]) {
+        let columns = |relation: &Relation| relation.schema.fields().iter().map(|field| Column::of(field)).collect();
+        if let Some(columns) = relations.first().and_then(columns) {
+            // Columns that are known already stay.
+            let _ = self.inferred.set(columns);
+        }
     }
 
     fn run(self: Arc<Self>, context: Context, out: mpsc::Sender<Event>) -> BoxFuture<'static, ()> {

@@ -26,7 +26,7 @@ fn document(text: impl Into<String>) -> Router {
 }
 
 fn context() -> Context {
-    Context { http: build_client().unwrap(), wall_clock_ms: Arc::new(|| NOW), folder: PathBuf::from(".") }
+    Context { http: build_client().unwrap(), wall_clock_ms: Arc::new(|| NOW), folder: PathBuf::from("."), shown: 0 }
 }
 
 fn bind(url: &str, options: &[(&str, &str)]) -> Result<Arc<dyn Source>, SourceError> {
@@ -76,6 +76,28 @@ async fn columns_of_a_forecast() {
     assert!(refused.is_empty());
 }
 
+/// A forecast and a record of traffic as they were served.
+#[tokio::test]
+async fn recorded_documents() {
+    let data = std::env::var_os("VELIB_TEST_DATA")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    let forecast = [("rows", "$.hourly"), ("shape", "columnar"), ("time_zone", "Europe/Paris"), ("key", "time")];
+    let traffic = [("rows", "$.results"), ("key", "iu_ac, t_1h")];
+    for (name, options, rows, first) in [
+        ("open_meteo_hourly_lyon_2023-09-25.json", &forecast[..], 24, "0.0 | 11.6 | 2023-09-24T22:00:00Z"),
+        ("paris_traffic_record_v2.1_2026-07-17.json", &traffic, 1, "2002-03-05 | 2023-01-01 | Ouvert | Fluide | "),
+    ] {
+        let path = data.join("context").join(name);
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            eprintln!("skipped: {} is not there (set VELIB_TEST_DATA)", path.display());
+            return;
+        };
+        let (_, lines, refused) = self::first(text, options).await;
+        assert!(lines.len() == rows && lines[0].starts_with(first), "{name}: {lines:?}");
+        assert_eq!(refused, [""; 0], "{name}");
+    }
+}
+
 #[tokio::test]
 async fn rows_of_a_list() {
     let text = json!({"data": {"items": [
@@ -106,6 +128,22 @@ async fn declared_columns_need_no_document() {
             "row 2: at is \"2023-09-25T00:00\", which is no timestamptz; give a time_zone for local times",
         ]
     );
+}
+
+/// A job that starts again must find the columns that it was planned with, whatever the document suggests now.
+#[tokio::test]
+async fn columns_stay_as_they_were_found() {
+    let found = bind(&serve(document(r#"[{"id":"a","n":1},{"id":"b","n":2}]"#)).await, &[]).unwrap();
+    let found = found.resolve(&context()).await.unwrap().relations;
+    let source = bind(&serve(document(r#"[{"id":1,"n":null,"x":1},{"id":"c","n":3}]"#)).await, &[]).unwrap();
+    let before = source.identity();
+    source.adopt(&found);
+    assert_ne!(source.identity(), before, "it is not read with jobs that found other columns");
+    let (out, mut events) = mpsc::channel(1);
+    tokio::spawn(source.run(context(), out));
+    let Some(Event::Snapshot(snapshot)) = events.recv().await else { panic!("a snapshot") };
+    let table = snapshot.tables[0].clone().unwrap();
+    assert_eq!((table.schema(), table.num_rows()), (found[0].schema.clone(), 2));
 }
 
 #[tokio::test]

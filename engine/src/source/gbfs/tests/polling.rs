@@ -53,8 +53,12 @@ async fn handle(State(server): State<Server>, request: Request) -> Response {
 fn poll(url: &str, options: &[(&str, &str)]) -> mpsc::Receiver<Event> {
     let mut all = Options::from([("url".to_owned(), url.to_owned()), ("poll".to_owned(), "20 ms".to_owned())]);
     all.extend(options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let context =
-        Context { http: build_client().unwrap(), wall_clock_ms: Arc::new(|| NOW), folder: PathBuf::from(".") };
+    let context = Context {
+        http: build_client().unwrap(),
+        wall_clock_ms: Arc::new(|| NOW),
+        folder: PathBuf::from("."),
+        shown: 0,
+    };
     let (out, events) = mpsc::channel(1);
     tokio::spawn(Gbfs.bind(&all).unwrap().run(context, out));
     events
@@ -113,6 +117,35 @@ async fn discovery_leads_to_every_document() {
         assert_eq!(lines(first.tables[2].as_ref().unwrap()), [observed], "{version}");
         // The same bytes again are no news.
         assert_eq!(health(&mut events).await.error, None);
+    }
+}
+
+#[tokio::test]
+async fn a_feed_may_change_its_version() {
+    let (_, address) = Server::start(|_, before, _| {
+        let version = ["1.1_lyft", "2.3", "3.0"][before.min(2)];
+        own(&format!("status_{version}.json")).into_response()
+    })
+    .await;
+    let mut events = poll(&format!("{address}/status.json"), &[("hold_back", "100 %")]);
+    for first in ["bfe5e69d | 16 | 14 | 2 | 30", "s1 | 6 | ", "s1 | 6 | "] {
+        let status = snapshot(&mut events).await.tables[1].clone().unwrap();
+        assert!(lines(&status)[0].starts_with(first), "{:?}", lines(&status));
+    }
+}
+
+/// Two backends that answer in turn: nothing in a document tells reliably which is the newer one, so that each is
+/// believed, as of when it was fetched.
+#[tokio::test]
+async fn a_document_that_comes_back_is_a_snapshot_like_any_other() {
+    let (_, address) = Server::start(|_, before, _| status([5, 7, 5][before % 3]).into_response()).await;
+    let mut events = poll(&format!("{address}/status.json"), &[]);
+    let mut last = 0;
+    for bikes in [5, 7, 5] {
+        let snapshot = snapshot(&mut events).await;
+        assert!(lines(snapshot.tables[1].as_ref().unwrap())[0].starts_with(&format!("s1 | {bikes} | ")));
+        assert!(snapshot.time > last);
+        last = snapshot.time;
     }
 }
 

@@ -10,7 +10,7 @@ use crate::source::{Connector, Context, Event, Options, Rejection, Snapshot, bui
 
 fn context() -> Context {
     let wall_clock_ms = std::sync::Arc::new(|| NOW);
-    Context { http: build_client().unwrap(), wall_clock_ms, folder: PathBuf::from(".") }
+    Context { http: build_client().unwrap(), wall_clock_ms, folder: PathBuf::from("."), shown: 0 }
 }
 
 /// Plays a recording to its end.
