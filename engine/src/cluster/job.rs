@@ -8,9 +8,12 @@ use velib_operators::Time;
 use velib_operators::output::Closed as Output;
 
 use super::generation::{Generation, GenerationError};
+use super::queues::Queues;
 use crate::catalog::Prepared;
 use crate::command::JobId;
 use crate::metrics;
+use crate::observe;
+use crate::plan::Job;
 use crate::sink::task::{Progress, Settings as SinkSettings};
 use crate::sink::{Changes, Closed, SinkError, SinkHandle};
 use crate::source::Context;
@@ -54,7 +57,7 @@ pub struct RunningJob {
     pub prepared: Prepared,
     id: JobId,
     generation: Arc<Generation>,
-    /// The timeline, and what waits for it.
+    /// The timeline, what waits for it, and what looks at the queues.
     tasks: JoinSet<()>,
     status: watch::Receiver<Status>,
     sink: SinkHandle,
@@ -92,16 +95,27 @@ impl RunningJob {
             let (source, relations) = (bound.source.clone(), bound.relations.clone());
             let (bounded, feeds, context) = (source.bounded(), around.feeds.clone(), context.clone());
             let reader = Reader { name: bound.name.clone(), bounded, relations: relations.clone() };
+            let kind = (!bounded).then_some(bound.kind.as_str());
+            observe::source::reading(&prepared.plan.name, &bound.name, kind);
             (reader, Box::new(move || feeds.subscribe(source, &relations, context)) as Subscribe)
         });
         let readers = readers.collect();
+        let committed = committed(prepared.plan.clone(), sink.progress(), shown, Arc::clone(&entered));
+        let queues = Queues {
+            job: prepared.plan.name.clone(),
+            generation: Arc::clone(around.generation),
+            entered: Arc::clone(&entered),
+            committed: committed.clone(),
+            in_flight: around.timeline.in_flight,
+            closed: sink.sender().downgrade(),
+        };
         let timeline = Timeline {
             generation: Arc::clone(around.generation),
             id,
             job: prepared.plan.clone(),
             settings: around.timeline,
             entered: Arc::clone(&entered),
-            committed: committed(prepared.plan.name.clone(), sink.progress(), shown, Arc::clone(&entered)),
+            committed,
             refused: around.refused,
             status: publish,
             context,
@@ -115,6 +129,7 @@ impl RunningJob {
                 release(entered.as_of(Time::MAX) + 1);
             }
         });
+        tasks.spawn(queues.watch());
         Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), tasks, status, sink })
     }
 
@@ -158,8 +173,7 @@ impl RunningJob {
         // The generation may have ended on its own.
         let _ = self.generation.remove(self.id).await;
         let progress = self.sink.close().await;
-        let sources = self.prepared.sources.into_iter().map(|bound| bound.name);
-        metrics::forget(&self.prepared.plan.name, sources);
+        metrics::forget(&self.prepared.plan.name);
         progress
     }
 }
@@ -169,31 +183,24 @@ fn close(output: Output, as_of: Time) -> Closed {
     Closed { upper: output.upper, as_of, changes: changes.collect(), errors: output.errors }
 }
 
-/// Timestamps below this one are in the tables, as is what has arrived of those that they have shown before. Counts
-/// what is committed on the way.
+/// Timestamps below this one are in the tables, as is what has arrived of those that they have shown before. Tells
+/// the metrics on the way.
 fn committed(
-    job: String,
+    job: Arc<Job>,
     mut progress: watch::Receiver<Progress>,
     shown: Time,
     entered: Arc<Entered>,
 ) -> watch::Receiver<Time> {
     let (publish, committed) = watch::channel(0);
     tokio::spawn(async move {
-        let job = [job];
         let mut last = Progress::default();
         while progress.changed().await.is_ok() {
             let now = progress.borrow_and_update().clone();
             let (upper, arrived) = (now.upper.unwrap_or_default(), now.arrived);
-            metrics::WAITING_ROWS.with_label_values(&job).set(now.waiting_rows as f64);
-            if now.transactions > last.transactions {
-                metrics::TRANSACTIONS.with_label_values(&job).inc_by(now.transactions - last.transactions);
-                metrics::ROWS_OUT.with_label_values(&job).inc_by(now.rows - last.rows);
-                metrics::COMMITTED.with_label_values(&job).set(upper as f64 / 1e3);
-                // What the clock alone moved has no arrival of its own.
-                if let Some(age) = entered.age(upper).filter(|_| now.as_of != last.as_of) {
-                    metrics::SNAPSHOT_TO_COMMIT.with_label_values(&job).observe(age.as_secs_f64());
-                }
-            }
+            // What the clock alone moved has no arrival of its own.
+            let moved = now.transactions > last.transactions && now.as_of != last.as_of;
+            let age = if moved { entered.age(upper) } else { None };
+            observe::table::progressed(&job, now.upper, now.as_of, now.waiting_rows, age);
             last = now;
             if publish.send(upper.max(shown.min(arrived))).is_err() {
                 break;

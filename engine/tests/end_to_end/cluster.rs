@@ -137,6 +137,11 @@ impl Cluster {
         Process::start(&arguments, &variables)
     }
 
+    /// Where the API of each process is.
+    pub fn apis(&self) -> &[String] {
+        &self.apis
+    }
+
     /// `SIGKILL`.
     pub fn kill(&mut self, process: usize) {
         self.shaken = true;

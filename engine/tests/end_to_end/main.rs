@@ -12,4 +12,5 @@ mod https;
 mod input;
 mod jobs;
 mod outages;
+mod prometheus;
 mod replay;

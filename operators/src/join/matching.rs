@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use differential_dataflow::consolidation::consolidate;
 
-use super::held::{Group, count, sweep};
+use super::group::{Group, count, sweep};
 use super::output::{BATCH, Output, Pair};
 use super::{Kind, On, Part, Side};
 use crate::errors::Outcome;
+use crate::held::{Held, Hold, estimate};
 use crate::{Diff, Row, Time};
 
 /// The rows that this worker holds, and what it sends.
@@ -75,7 +76,7 @@ impl Matching {
         });
         sweep(&mut group.left);
         sweep(&mut group.right);
-        if group.is_empty() {
+        if group.len() == 0 {
             self.groups.remove(key);
         }
     }
@@ -101,7 +102,7 @@ impl Matching {
             } else {
                 sweep(&mut group.right);
             }
-            if group.is_empty() {
+            if group.len() == 0 {
                 self.groups.remove(changed.key);
             }
         }
@@ -118,5 +119,14 @@ impl Matching {
         if self.kind == Kind::Full {
             right_single.extend(rows(right));
         }
+    }
+}
+
+impl Hold for Matching {
+    fn held(&self) -> Held {
+        let (keys, places) = (self.groups.len(), self.groups.capacity() * (size_of::<(Row, Group)>() + 1));
+        let records = estimate(self.groups.values(), keys, Group::len);
+        let beside = estimate(self.groups.iter(), keys, |(key, group)| key.heap_size() + group.heap_size());
+        Held { records, bytes: places + beside, batches: 1 }
     }
 }

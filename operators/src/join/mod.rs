@@ -12,9 +12,12 @@
 //! and whether it has become so shows at once. (Joining the rows with those that were found, to know the
 //! others, would hold each side three times.)
 
-mod held;
+mod group;
 mod matching;
 mod output;
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
@@ -25,7 +28,7 @@ use timely::dataflow::operators::{Concatenate, Operator};
 
 use crate::errors::Outcome;
 use crate::stash::Stash;
-use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Time};
+use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Time, held};
 use matching::Matching;
 
 /// Which rows a join yields.
@@ -137,7 +140,8 @@ pub fn join<'scope>(
     ]);
     // What equals nothing may be anywhere.
     let route = Exchange::new(|part: &Part| part.0.0.as_ref().unwrap_or(&part.0.2).route());
-    let mut matching = Matching::new(left, &right, on);
+    let matching = Rc::new(RefCell::new(Matching::new(left, &right, on)));
+    held::register(name, &matching);
     let outcomes = parts.unary_frontier::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(route, name, move |_, _| {
         let mut stash: Stash<Part> = Stash::default();
         move |(input, frontier), output| {
@@ -148,7 +152,7 @@ pub fn join<'scope>(
             while let Some((capability, mut parts)) = stash.next_closed(frontier) {
                 differential_dataflow::consolidation::consolidate(&mut parts);
                 let mut session = output.session(&capability);
-                matching.step(*capability.time(), &parts, &mut |outcome| session.give(outcome));
+                matching.borrow_mut().step(*capability.time(), &parts, &mut |outcome| session.give(outcome));
             }
         }
     });

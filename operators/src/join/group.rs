@@ -24,8 +24,17 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub fn is_empty(&self) -> bool {
-        self.left.is_empty() && self.right.is_empty()
+    pub fn len(&self) -> usize {
+        self.left.len() + self.right.len()
+    }
+
+    /// Bytes held outside of the value itself.
+    pub fn heap_size(&self) -> usize {
+        let list = |list: &List| {
+            let places = if list.spilled() { list.capacity() * size_of::<Held>() } else { 0 };
+            places + list.iter().map(|held| held.row.heap_size()).sum::<usize>()
+        };
+        list(&self.left) + list(&self.right)
     }
 
     /// Takes changes in and tells `pair` of the pairs that they make. Rows that are gone stay in the lists,
