@@ -4,4 +4,5 @@ pub mod generation;
 pub mod job;
 pub mod leader;
 pub mod mesh;
+pub mod place;
 pub mod process;
