@@ -53,7 +53,7 @@ impl Images {
     }
 
     fn stand_on() -> Result<(String, String), String> {
-        docker(&["info"])?;
+        docker(&["ps", "--quiet"])?;
         let image = |variable: &str, default: &str| {
             let image = std::env::var(variable).unwrap_or_else(|_| default.to_string());
             match docker(&["image", "inspect", &image]).or_else(|_| docker(&["pull", &image])) {
@@ -80,7 +80,7 @@ fn velib(runtime: &str) -> String {
     let dockerfile = root.join("deploy/docker/Dockerfile");
     let arguments = [format!("RUNTIME_IMAGE={runtime}"), "BINARY=velib-test/binary".to_string()];
     let mut build = vec!["build", "--tag", "velib-test/velib", "--file", dockerfile.to_str().unwrap()];
-    build.extend(arguments.iter().flat_map(|argument| ["--build-arg", argument]));
+    build.extend(arguments.iter().flat_map(|argument| ["--build-arg", argument.as_str()]));
     build.push(root.to_str().unwrap());
     docker(&build).unwrap_or_else(|error| panic!("{error}"));
     "velib-test/velib".to_string()
@@ -127,7 +127,7 @@ impl Container {
 
     /// What a command prints that runs inside of it.
     pub fn exec(&self, command: &[&str]) -> Result<String, String> {
-        docker(&[&["exec", &self.name], command].concat())
+        docker(&[&["exec", self.name.as_str()][..], command].concat())
     }
 
     /// A property of it.
