@@ -11,7 +11,7 @@ use serde_json::Value;
 use velib_engine::postgres::private::{Durability, Private};
 
 const NOBODY: &str = "http://127.0.0.1:1";
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "demo",
     "run",
     "sql",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 15] = [
     "explain",
     "query",
     "status",
+    "probe",
     "simulate",
     "completions",
 ];
@@ -86,6 +87,8 @@ fn a_cluster_that_is_not_there_is_exit_code_3_with_the_remedy() {
         vec!["resume", "a"],
         vec!["drop", "a", "--yes"],
         vec!["status"],
+        vec!["probe"],
+        vec!["probe", "--ready"],
         vec!["submit", &job],
     ] {
         let arguments = [&command[..], &["--api", NOBODY]].concat();

@@ -10,6 +10,7 @@ mod explain;
 mod jobs;
 mod log;
 mod print;
+mod probe;
 mod query;
 mod run;
 mod simulate;
@@ -83,6 +84,7 @@ enum Command {
     Explain(explain::Args),
     Query(query::Args),
     Status(status::Args),
+    Probe(probe::Args),
     Simulate(simulate::Args),
     Completions(completions::Args),
 }
@@ -111,6 +113,7 @@ impl Command {
             Command::Explain(args) => explain::run(args, format).await,
             Command::Query(args) => query::run(args, format).await,
             Command::Status(args) => status::run(args, format).await,
+            Command::Probe(args) => probe::run(args).await,
             Command::Simulate(args) => simulate::run(args, format).await,
             Command::Completions(args) => completions::run(args),
         }

@@ -48,6 +48,8 @@ const READY_BYTE: u8 = 0xA5;
 pub struct Mesh {
     /// Where each process listens, in their order.
     pub peers: Vec<String>,
+    /// Where this one listens, if not at its own of these: its name may not be known yet, or not be its own.
+    pub listen: Option<String>,
     /// This process.
     pub process: usize,
     /// Worker threads, the same in all processes.
@@ -80,7 +82,7 @@ impl Mesh {
             metrics::PROCESSES_CONNECTED.set(1);
             return Ok(Some(vec![None]));
         }
-        let address = &self.peers[self.process];
+        let address = self.listen.as_ref().unwrap_or(&self.peers[self.process]);
         let failed = |error| MeshError::Listen { address: address.clone(), error };
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -288,7 +290,7 @@ mod tests {
     }
 
     fn mesh(peers: &[String], process: usize, secret: &str) -> Mesh {
-        Mesh { peers: peers.to_vec(), process, workers: 2, secret: secret.to_string() }
+        Mesh { peers: peers.to_vec(), listen: None, process, workers: 2, secret: secret.to_string() }
     }
 
     #[test]

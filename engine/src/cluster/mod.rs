@@ -4,5 +4,6 @@ pub mod generation;
 pub mod job;
 pub mod leader;
 pub mod mesh;
+pub mod place;
 pub mod process;
 pub mod queues;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::generation::Generation;
 use super::leader::Leader;
 use super::mesh::Mesh;
+use super::place::Place;
 use crate::catalog;
 use crate::config::Settings;
 use crate::metrics;
@@ -35,18 +36,14 @@ pub fn wall_clock_ms() -> u64 {
 /// # Errors
 /// Settings that cannot be used; an address that is taken.
 pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> {
+    let place = Place::of(&settings.cluster, &whoami::hostname().unwrap_or_default())?;
     let mesh = Mesh {
-        peers: settings.cluster.peers.clone(),
-        process: settings.cluster.process,
+        peers: place.peers.clone(),
+        listen: Some(settings.cluster.listen.clone()).filter(|listen| !listen.is_empty()),
+        process: place.process,
         workers: settings.cluster.workers.max(1),
         secret: settings.secret()?,
     };
-    anyhow::ensure!(
-        mesh.process < mesh.peers.len().max(1),
-        "cluster.process is {}, but cluster.peers names {}; processes are counted from 0",
-        mesh.process,
-        mesh.peers.len()
-    );
     let context = Context {
         http: build_client()?,
         wall_clock_ms: {
@@ -63,7 +60,7 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
     let listening = server::start(&settings.api.listen, Arc::clone(&shared)).await?;
     let address = match settings.api.advertise.as_str() {
         "" => listening.to_string(),
-        advertised => advertised.to_string(),
+        advertised => place.named(advertised),
     };
     warn_of_exposure(listening, &mesh);
     tracing::info!(api = address, process = mesh.process, workers = mesh.workers, "started");

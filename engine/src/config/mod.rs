@@ -40,6 +40,9 @@ pub struct Database {
 pub struct Cluster {
     pub process: usize,
     pub peers: Vec<String>,
+    pub peer: String,
+    pub processes: usize,
+    pub listen: String,
     pub workers: usize,
     pub secret: String,
     pub secret_file: PathBuf,
@@ -208,6 +211,8 @@ impl std::fmt::Debug for Cluster {
         f.debug_struct("Cluster")
             .field("process", &self.process)
             .field("peers", &self.peers)
+            .field("peer", &self.peer)
+            .field("processes", &self.processes)
             .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
