@@ -10,9 +10,9 @@ import { trendsOfStations } from "./trends.js";
 
 /** By the names of their files in `grafana/`. */
 export const dashboards: Record<string, Dashboard> = {
-  stations,
-  areas,
-  critical: criticalStations,
-  trends: trendsOfStations,
-  engine,
+    stations,
+    areas,
+    critical: criticalStations,
+    trends: trendsOfStations,
+    engine,
 };

@@ -30,12 +30,13 @@ alarms AS (
 )`;
 
 const now = figures({
-  title: "Now",
-  description: "Alarms that stand in the chosen areas. One is raised when a station has run out of bikes or docks, or nearly, for five minutes, and cleared when there are some more: see the job.",
-  empty: "No alarm stands",
-  unit: "short",
-  queries: [
-    rows(`
+    title: "Now",
+    description:
+        "Alarms that stand in the chosen areas. One is raised when a station has run out of bikes or docks, or nearly, for five minutes, and cleared when there are some more: see the job.",
+    empty: "No alarm stands",
+    unit: "short",
+    queries: [
+        rows(`
 SELECT
     count(*) FILTER (WHERE kind = 'empty') AS "Short of bikes",
     count(*) FILTER (WHERE kind = 'full') AS "Short of docks",
@@ -46,82 +47,83 @@ SELECT
     extract(epoch FROM ${asOf}) * 1000 AS "As of"
 FROM \${critical}.critical_now
 WHERE ${inArea}`),
-  ],
-  fields: [
-    fields("bike", { color: fixed(red) }),
-    fields("dock", { color: fixed(blue) }),
-    fields("^Standing", { unit: "dtdurations", steps: lasting }),
-    field("As of", { unit: "dateTimeAsLocal" }),
-  ],
+    ],
+    fields: [
+        fields(/bike/, { color: fixed(red) }),
+        fields(/dock/, { color: fixed(blue) }),
+        fields(/^Standing/, { unit: "dtdurations", steps: lasting }),
+        field("As of", { unit: "dateTimeAsLocal" }),
+    ],
 });
 
 const where = map(
-  {
-    title: "Where",
-    description: "Stations with an alarm: red for want of bikes, blue for want of docks.",
-    empty: "No alarm stands",
-    unit: "short",
-    queries: [
-      rows(`
+    {
+        title: "Where",
+        description: "Stations with an alarm: red for want of bikes, blue for want of docks.",
+        empty: "No alarm stands",
+        unit: "short",
+        queries: [
+            rows(`
 SELECT lat, lon, name, kind, since, bikes, docks, area, station_id
 FROM \${critical}.critical_now
 WHERE ${inArea} AND lat IS NOT NULL AND lon IS NOT NULL
 ORDER BY since`),
-    ],
-    fields: [field("kind", { mappings: stateColours }), field("name", { link: toStation })],
-  },
-  "kind",
+        ],
+        fields: [field("kind", { mappings: stateColours }), field("name", { link: toStation })],
+    },
+    "kind",
 );
 
 const list = table({
-  title: "Since when",
-  description: "Alarms that stand, the oldest first.",
-  empty: "No alarm stands",
-  unit: "short",
-  queries: [
-    rows(`
+    title: "Since when",
+    description: "Alarms that stand, the oldest first.",
+    empty: "No alarm stands",
+    unit: "short",
+    queries: [
+        rows(`
 SELECT name, kind, since, extract(epoch FROM ${asOf} - since) AS lasting, bikes, docks, capacity, area, station_id
 FROM \${critical}.critical_now
 WHERE ${inArea}
 ORDER BY since, name`),
-  ],
-  fields: [
-    field("name", { label: "Station", link: toStation, width: 230 }),
-    field("kind", { label: "Is", mappings: stateColours, cell: "coloured", width: 60 }),
-    field("since", { label: "Since", unit: "dateTimeAsLocal", width: 160 }),
-    field("lasting", { label: "For", unit: "dtdurations", steps: lasting, cell: "coloured", width: 130 }),
-    field("bikes", { label: "Bikes", width: 60 }),
-    field("docks", { label: "Docks", width: 60 }),
-    field("capacity", { label: "Built", width: 60 }),
-    field("area", { label: "Area" }),
-    field("station_id", { hidden: true }),
-  ],
+    ],
+    fields: [
+        field("name", { label: "Station", link: toStation, width: 210 }),
+        field("kind", { label: "Is", mappings: stateColours, cell: "coloured", width: 75 }),
+        field("since", { label: "Since", unit: "dateTimeAsLocal", width: 160 }),
+        field("lasting", { label: "For", unit: "dtdurations", steps: lasting, cell: "coloured", width: 115 }),
+        field("bikes", { label: "Bikes", width: 60 }),
+        field("docks", { label: "Docks", width: 60 }),
+        field("capacity", { label: "Built", width: 60 }),
+        field("area", { label: "Area" }),
+        field("station_id", { hidden: true }),
+    ],
 });
 
 const areas = bars({
-  title: "Areas with most alarms",
-  description: "Share of the stations of an area with an alarm for bikes or docks, of areas of four stations and more.",
-  empty: "No alarm stands",
-  unit: "percentunit",
-  queries: [
-    rows(`
+    title: "Areas with most alarms",
+    description:
+        "Share of the stations of an area with an alarm for bikes or docks, of areas of four stations and more.",
+    empty: "No alarm stands",
+    unit: "percentunit",
+    queries: [
+        rows(`
 SELECT area, share_empty + share_full AS share
 FROM \${critical}.critical_by_area
 WHERE ${inArea} AND stations >= 4 AND empty + "full" > 0
 ORDER BY share DESC, area
 LIMIT 18`),
-  ],
-  defaults: { max: 1, decimals: 0, thresholds: lackSteps },
+    ],
+    defaults: { max: 1, decimals: 0, thresholds: lackSteps },
 });
 
 const history = lines(
-  {
-    title: "Alarms that stand",
-    description: "How many alarms stood at a time, of those that stood for five minutes or longer.",
-    empty: "No alarm in this time",
-    unit: "short",
-    queries: [
-      series(`
+    {
+        title: "Alarms that stand",
+        description: "How many alarms stood at a time, of those that stood for five minutes or longer.",
+        empty: "No alarm in this time",
+        unit: "short",
+        queries: [
+            series(`
 WITH ${alarms.trim()}, steps AS (
     SELECT kind, greatest(began, $__timeFrom()) AS at, 1 AS step FROM alarms
     UNION ALL
@@ -134,20 +136,24 @@ SELECT
 FROM steps
 GROUP BY 1, kind
 ORDER BY 1`),
-    ],
-    interval: "5m",
-    fields: [field("Short of bikes", { color: fixed(red) }), field("Short of docks", { color: fixed(blue) })],
-  },
-  { lineInterpolation: LineInterpolation.StepAfter, fillOpacity: 10, stacking: { mode: StackingMode.None, group: "A" } },
+        ],
+        interval: "5m",
+        fields: [field("Short of bikes", { color: fixed(red) }), field("Short of docks", { color: fixed(blue) })],
+    },
+    {
+        lineInterpolation: LineInterpolation.StepAfter,
+        fillOpacity: 10,
+        stacking: { mode: StackingMode.None, group: "A" },
+    },
 );
 
 const raised = stacked({
-  title: "Alarms raised",
-  description: "By the hour in which they were raised.",
-  empty: "No alarm in this time",
-  unit: "short",
-  queries: [
-    series(`
+    title: "Alarms raised",
+    description: "By the hour in which they were raised.",
+    empty: "No alarm in this time",
+    unit: "short",
+    queries: [
+        series(`
 WITH ${alarms.trim()}
 SELECT
     $__timeGroupAlias(began, '1h'),
@@ -157,18 +163,18 @@ FROM alarms
 WHERE $__timeFilter(began)
 GROUP BY 1
 ORDER BY 1`),
-  ],
-  interval: "1h",
-  fields: [field("Short of bikes", { color: fixed(red) }), field("Short of docks", { color: fixed(blue) })],
+    ],
+    interval: "1h",
+    fields: [field("Short of bikes", { color: fixed(red) }), field("Short of docks", { color: fixed(blue) })],
 });
 
 const worst = table({
-  title: "Worst stations",
-  description: "Stations with most time under an alarm in the time range; share is of the whole range.",
-  empty: "No alarm in this time",
-  unit: "short",
-  queries: [
-    rows(`
+    title: "Worst stations",
+    description: "Stations with most time under an alarm in the time range; share is of the whole range.",
+    empty: "No alarm in this time",
+    unit: "short",
+    queries: [
+        rows(`
 WITH ${alarms.trim()}, parts AS (
     SELECT
         station_id,
@@ -190,56 +196,65 @@ JOIN \${occupancy}.stations s ON s.station_id = p.station_id
 GROUP BY s.name, p.kind, s.area, s.station_id
 ORDER BY total DESC, s.name
 LIMIT 50`),
-  ],
-  fields: [
-    field("name", { label: "Station", link: toStation, width: 230 }),
-    field("kind", { label: "Was", mappings: stateColours, cell: "coloured", width: 60 }),
-    field("alarms", { label: "Alarms", width: 70 }),
-    field("total", { label: "Together", unit: "dtdurations", width: 130 }),
-    field("longest", { label: "Longest", unit: "dtdurations", width: 130 }),
-    field("share", { label: "Share of the time", unit: "percentunit", decimals: 0, min: 0, max: 1, steps: lackSteps, cell: "bar" }),
-    field("area", { label: "Area", width: 170 }),
-    field("station_id", { hidden: true }),
-  ],
+    ],
+    fields: [
+        field("name", { label: "Station", link: toStation, width: 230 }),
+        field("kind", { label: "Was", mappings: stateColours, cell: "coloured", width: 75 }),
+        field("alarms", { label: "Alarms", width: 70 }),
+        field("total", { label: "Together", unit: "dtdurations", width: 130 }),
+        field("longest", { label: "Longest", unit: "dtdurations", width: 130 }),
+        field("share", {
+            label: "Share of the time",
+            unit: "percentunit",
+            decimals: 0,
+            min: 0,
+            max: 1,
+            steps: lackSteps,
+            cell: "bar",
+        }),
+        field("area", { label: "Area", width: 170 }),
+        field("station_id", { hidden: true }),
+    ],
 });
 
 const log = table({
-  title: "Alarms that are over",
-  description: "The latest 200 that ended in the time range.",
-  empty: "No alarm ended in this time",
-  unit: "short",
-  queries: [
-    rows(`
+    title: "Alarms that are over",
+    description: "The latest 200 that ended in the time range.",
+    empty: "No alarm ended in this time",
+    unit: "short",
+    queries: [
+        rows(`
 SELECT l.ended, s.name, l.kind, l.began, extract(epoch FROM l.duration) AS lasted, s.area, l.station_id
 FROM \${critical}.critical_log l
 JOIN \${occupancy}.stations s ON s.station_id = l.station_id
 WHERE $__timeFilter(l.ended) AND ${inArea}
 ORDER BY l.ended DESC, s.name
 LIMIT 200`),
-  ],
-  fields: [
-    field("ended", { label: "Ended", unit: "dateTimeAsLocal", width: 160 }),
-    field("name", { label: "Station", link: toStation, width: 230 }),
-    field("kind", { label: "Was", mappings: stateColours, cell: "coloured", width: 60 }),
-    field("began", { label: "Began", unit: "dateTimeAsLocal", width: 160 }),
-    field("lasted", { label: "Lasted", unit: "dtdurations", steps: lasting, cell: "coloured", width: 120 }),
-    field("area", { label: "Area" }),
-    field("station_id", { hidden: true }),
-  ],
+    ],
+    fields: [
+        field("ended", { label: "Ended", unit: "dateTimeAsLocal", width: 160 }),
+        field("name", { label: "Station", link: toStation, width: 230 }),
+        field("kind", { label: "Was", mappings: stateColours, cell: "coloured", width: 75 }),
+        field("began", { label: "Began", unit: "dateTimeAsLocal", width: 160 }),
+        field("lasted", { label: "Lasted", unit: "dtdurations", steps: lasting, cell: "coloured", width: 120 }),
+        field("area", { label: "Area" }),
+        field("station_id", { hidden: true }),
+    ],
 });
 
 export const criticalStations = dashboard({
-  uid: "velib-critical",
-  title: "Critical",
-  description: "Stations that have run out, or nearly, of bikes or of docks: now, since when, before, and where it is worst.",
-  from: "now-24h",
-  refresh: "1m",
-  variables: [occupancy, critical, area],
-  bands: [
-    band(4, [24, now]),
-    band(17, [8, where], [11, list], [5, areas]),
-    { heading: "Before" },
-    band(9, [14, history], [10, raised]),
-    band(15, [13, worst], [11, log]),
-  ],
+    uid: "velib-critical",
+    title: "Critical",
+    description:
+        "Stations that have run out, or nearly, of bikes or of docks: now, since when, before, and where it is worst.",
+    from: "now-24h",
+    refresh: "1m",
+    variables: [occupancy, critical, area],
+    bands: [
+        band(4, [24, now]),
+        band(17, [7, where], [12, list], [5, areas]),
+        { heading: "Before" },
+        band(9, [14, history], [10, raised]),
+        band(15, [13, worst], [11, log]),
+    ],
 });

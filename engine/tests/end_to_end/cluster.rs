@@ -136,6 +136,11 @@ impl Cluster {
         Process::start(&arguments, &variables)
     }
 
+    /// Where the HTTP APIs are.
+    pub fn apis(&self) -> &[String] {
+        &self.apis
+    }
+
     /// `SIGKILL`.
     pub fn kill(&mut self, process: usize) {
         self.shaken = true;

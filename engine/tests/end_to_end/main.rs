@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cluster;
+mod dashboards;
 mod feed;
 mod input;
 mod jobs;
