@@ -29,7 +29,7 @@ const STEP: i64 = 15 * 60;
 /// Trends are of several counts in 15 minutes.
 const LAST_STEP: i64 = 5 * 60;
 const LAST: i64 = 2 * 3_600;
-/// How long Prometheus looks on: rates are over 20 seconds.
+/// How long Prometheus looks on: rates are over a minute.
 const WATCHED: Duration = Duration::from_secs(45);
 /// A week of three jobs, on a machine with much else to do.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -184,8 +184,10 @@ async fn every_query_of_every_panel_has_an_answer() {
     })
     .await;
     // As the role that Grafana has.
-    sql.batch_execute("CREATE ROLE velib_grafana LOGIN PASSWORD 'grafana' IN ROLE velib_reader; ANALYZE").await.unwrap();
-    let (_, server) = cluster.database.url().rsplit_once('@').map(|(user, at)| (user.to_owned(), at.to_owned())).unwrap();
+    let role = "CREATE ROLE velib_grafana LOGIN PASSWORD 'grafana' IN ROLE velib_reader";
+    sql.batch_execute(&format!("{role}; ANALYZE")).await.unwrap();
+    let url = cluster.database.url();
+    let (_, server) = url.rsplit_once('@').unwrap();
     let postgres = format!("postgresql://velib_grafana:grafana@{server}");
     let minutes = watched.elapsed().as_secs().div_ceil(60).to_string();
     let sources = ["--postgres", &postgres, "--prometheus", &prometheus.url, "--minutes", &minutes];
