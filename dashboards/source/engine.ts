@@ -65,7 +65,7 @@ const now = figures(
         unit: "short",
         queries: [
             metricNow("sum(velib_ready)", "Processes ready"),
-            metricNow("max(velib_expected_processes)", "of"),
+            metricNow("max(velib_expected_processes)", "Processes expected"),
             metricNow("max(velib_generation)", "Generation"),
             metricNow(`max(${age(`velib_view_as_of_timestamp_seconds{${ofJob}}`)})`, "Behind"),
             metricNow(`count(velib_failed_polls{${ofJob}} > 0) or vector(0)`, "Feeds that fail"),
@@ -76,6 +76,7 @@ const now = figures(
             ),
             metricNow("min(velib_database_up)", "Database"),
             metricNow("sum(velib_resident_memory_bytes)", "Memory"),
+            metricNow("max(velib_resident_memory_bytes / velib_memory_limit_bytes)", "of what a process may have"),
         ].map((query) => ({ ...query, format: "time_series" as const })),
         fields: [
             field("Behind", { unit: "s", steps: steps(green, [180, orange], [600, red]) }),
@@ -83,6 +84,10 @@ const now = figures(
             field("Refused in an hour", { steps: steps("text", [1, orange]) }),
             field("Database", { mappings: databaseStates }),
             field("Memory", { unit: "bytes", decimals: 0 }),
+            field("of what a process may have", {
+                unit: "percentunit",
+                steps: steps("text", [0.7, orange], [0.9, red]),
+            }),
         ],
     },
     "series",
@@ -105,7 +110,7 @@ SELECT
     j.version,
     (SELECT count(*) FROM velib.views v WHERE v.job = j.name) AS views,
     (SELECT coalesce(sum(e.count), 0) FROM velib.errors e WHERE e.job = j.name) AS errors,
-    j.status_detail
+    coalesce(j.status_detail, '') AS why
 FROM velib.jobs j
 LEFT JOIN velib.frontier f ON f.job = j.name
 WHERE j.name IN (\${job:sqlstring})
@@ -116,11 +121,11 @@ ORDER BY j.name`),
         field("status", { label: "Status", mappings: statusColours, cell: "coloured", width: 90 }),
         field("as_of", { label: "As of", unit: "dateTimeAsLocal", width: 165 }),
         field("committed_at", { label: "Written", unit: "dateTimeAsLocal", width: 165 }),
-        field("generation", { label: "Generation", width: 95 }),
+        field("generation", { label: "Generation", width: 110 }),
         field("version", { label: "Version", width: 75 }),
         field("views", { label: "Views", width: 65 }),
-        field("errors", { label: "Rows left out", steps: steps("text", [1, red]), cell: "coloured", width: 110 }),
-        field("status_detail", { label: "Why" }),
+        field("errors", { label: "Rows left out", steps: steps("text", [1, red]), cell: "coloured", width: 125 }),
+        field("why", { label: "Why" }),
     ],
 });
 
@@ -146,14 +151,14 @@ ORDER BY index NULLS LAST, address`),
         field("place", { label: "Process", width: 80 }),
         field("address", { label: "Address" }),
         field("workers", { label: "Workers", width: 80 }),
-        field("generation", { label: "Generation", width: 95 }),
+        field("generation", { label: "Generation", width: 110 }),
         field("silent", {
             label: "Last heard of",
             unit: "s",
             decimals: 0,
             steps: steps("text", [15, orange], [60, red]),
             cell: "coloured",
-            width: 110,
+            width: 125,
         }),
         field("version", { label: "Version", width: 90 }),
     ],
@@ -295,16 +300,10 @@ const queues = lines({
 
 const memory = lines({
     title: "Memory of each process",
-    description: "Resident memory, and what the container or the machine allows (dashed).",
+    description: "Resident memory. How much of its container or machine that is, stands at the head.",
     empty: "Prometheus has not seen the engine",
     unit: "bytes",
-    queries: [
-        metric(`velib_resident_memory_bytes{${ofProcess}}`, "{{instance}}"),
-        metric(`min(velib_memory_limit_bytes{${ofProcess}} < 1e15)`, "limit"),
-    ],
-    fields: [
-        field("limit", { color: fixed(red), custom: { lineWidth: 1, lineStyle: { fill: "dash", dash: [6, 4] } } }),
-    ],
+    queries: [metric(`velib_resident_memory_bytes{${ofProcess}}`, "{{instance}}")],
 });
 
 const processors = lines({
