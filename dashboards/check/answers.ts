@@ -99,9 +99,9 @@ async function askPrometheus(answer: Answer, source: Prometheus, view: View): Pr
         : await source.range(text, legend, view.from, view.to, view.interval);
 }
 
-/** The time range that a dashboard opens with, when it is `now`. */
+/** The time range that a panel opens with, when it is `now`. */
 function look(panel: Panel, dashboard: Dashboard, variables: Map<string, Choice>, now: Date, minutes = Infinity): View {
-    const [, count, unit] = /^now-(\d+)([mhd])$/.exec(dashboard.time?.from ?? "") ?? [];
+    const [, count, unit] = /^(?:now-)?(\d+)([mhd])$/.exec(panel.timeFrom ?? dashboard.time?.from ?? "") ?? [];
     const length = Math.min(Number(count) * { m: 60, h: 3600, d: 86400 }[unit as "m" | "h" | "d"], minutes * 60);
     const least = /^(\d+)([smh])$/.exec(panel.interval ?? "") ?? ["", String(scrapeInterval), "s"];
     const shortest = Number(least[1]) * { s: 1, m: 60, h: 3600 }[least[2] as "s" | "m" | "h"];

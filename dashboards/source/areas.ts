@@ -169,7 +169,8 @@ const lacking = columns(
     {
         title: "Stations empty and full by hour of the day",
         description:
-            "Stations of the chosen areas that were open without a bike or without a dock at a time: on average over the days of the time range, on the clocks of Paris.",
+            "Stations of the chosen areas that were open without a bike or without a dock at a time: on average over the last seven days, on the clocks of Paris.",
+        last: "7d",
         empty: "Nothing is known of these areas in this time",
         unit: "short",
         queries: [

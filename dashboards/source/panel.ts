@@ -55,6 +55,8 @@ export interface About {
     fields?: Override[];
     /** What else holds for all its fields. */
     defaults?: FieldConfig;
+    /** Looks back so far, whatever is chosen for the dashboard. */
+    last?: string;
     /** The shortest step between points, of panels over time. */
     interval?: string;
 }
@@ -68,6 +70,7 @@ function panel<Options extends object>(type: string, about: About, options: Opti
         datasource: queries[0]?.datasource,
         targets: queries,
         interval: about.interval,
+        timeFrom: about.last,
         fieldConfig: {
             defaults: { unit: about.unit, noValue: about.empty, ...defaults, ...about.defaults },
             overrides: about.fields ?? [],

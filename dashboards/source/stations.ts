@@ -212,7 +212,8 @@ const hours = columns(
     {
         title: "Hours of the day at $station",
         description:
-            "Bikes and docks on average over the days of the time range, at each hour of Paris: when it usually lacks bikes, and when docks.",
+            "Bikes and docks on average over the last seven days, at each hour of Paris: when it usually lacks bikes, and when docks.",
+        last: "7d",
         empty: "Nothing is known of this station in this time",
         unit: "short",
         queries: [
