@@ -3,8 +3,8 @@
 import type { Panel } from "@grafana/schema";
 
 import type { Answered } from "../check/answers.js";
-import { rowCount, type Field, type Frame } from "../check/frame.js";
-import { nameOf, settingsOf } from "./settings.js";
+import { rowCount, type Field, type Frame, type Value } from "../check/frame.js";
+import { nameOf, settingsOf, type Settings } from "./settings.js";
 import { clock, colourOf, escape, ink, read } from "./value.js";
 
 /** Settings for names are by the field, so that each figure is a field with its last value. */
@@ -42,21 +42,21 @@ export function table({ panel, answers }: Answered, height: number): string {
         return `<th style="text-align:${side};${width}">${escape(nameOf(field, settings))}</th>`;
     });
     const body = Array.from({ length: rows }, (_, row) => {
-        const tds = shown.map(({ field, settings }) => {
-            const value = field.values[row] ?? null;
-            const text = escape(read(value, field.type, settings));
-            const colour = colourOf(value, settings);
-            const { type } = (settings.custom["cellOptions"] ?? {}) as { type?: string };
-            const side = field.type === "number" ? "right" : "left";
-            if (type === "gauge") return `<td>${gauge(Number(value), settings.max ?? 1, colour, text)}</td>`;
-            if (type === "color-background" && colour)
-                return `<td style="background:${colour};color:#fff;text-align:${side}">${text}</td>`;
-            const paint = type === "color-text" && colour ? `color:${colour};font-weight:600;` : "";
-            return `<td style="${paint}text-align:${side}">${settings.links?.length ? `<u>${text}</u>` : text}</td>`;
-        });
-        return `<tr>${tds.join("")}</tr>`;
+        const cells = shown.map(({ field, settings }) => cell(field.values[row] ?? null, field, settings));
+        return `<tr>${cells.join("")}</tr>`;
     });
     return `<table><tr>${head.join("")}</tr>${body.join("")}</table>`;
+}
+
+function cell(value: Value, field: Field, settings: Settings): string {
+    const text = escape(read(value, field.type, settings));
+    const colour = colourOf(value, settings);
+    const { type } = (settings.custom["cellOptions"] ?? {}) as { type?: string };
+    if (type === "gauge") return `<td>${gauge(Number(value), settings.max ?? 1, colour, text)}</td>`;
+    let style = `text-align:${field.type === "number" ? "right" : "left"};`;
+    if (colour && type === "color-background") style += `background:${colour};color:#fff`;
+    if (colour && type === "color-text") style += `color:${colour};font-weight:600`;
+    return `<td style="${style}">${settings.links?.length ? `<u>${text}</u>` : text}</td>`;
 }
 
 function gauge(value: number, max: number, colour: string | undefined, text: string): string {
