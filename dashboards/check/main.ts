@@ -29,7 +29,10 @@ const complain = (dashboard: string, what: string) => {
 for (const dashboard of Object.values(dashboards)) {
     const title = String(dashboard.title);
     for (const fault of faultsOfForm(dashboard, uids)) complain(title, fault);
-    const answered = await ask(dashboard, sources);
+    const answered = await ask(dashboard, sources).catch((error: Error) => {
+        complain(title, error.message);
+        return [];
+    });
     for (const one of answered) {
         for (const fault of faultsOfContent(one)) complain(title, `${one.title}: ${fault}`);
     }

@@ -35,7 +35,9 @@ export class Prometheus {
     }
 
     private async get(path: string): Promise<unknown> {
-        const answer = await fetch(`${this.url}/api/v1/${path}`);
+        const answer = await fetch(`${this.url}/api/v1/${path}`).catch((error: Error) => {
+            throw new Error(`Prometheus at ${this.url} is not reached: ${error.cause ?? error.message}`);
+        });
         const body = (await answer.json()) as { status: string; error?: string; data: unknown };
         if (body.status !== "success") throw new Error(`Prometheus: ${body.error}`);
         return body.data;

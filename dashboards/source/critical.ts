@@ -233,7 +233,7 @@ LIMIT 200`),
     ],
     fields: [
         field("ended", { label: "Ended", unit: "dateTimeAsLocal", width: 160 }),
-        field("name", { label: "Station", link: toStation, width: 230 }),
+        field("name", { label: "Station", link: toStation, width: 210 }),
         field("kind", { label: "Was", mappings: stateColours, cell: "coloured", width: 75 }),
         field("began", { label: "Began", unit: "dateTimeAsLocal", width: 160 }),
         field("lasted", { label: "Lasted", unit: "dtdurations", steps: lasting, cell: "coloured", width: 120 }),
@@ -255,6 +255,6 @@ export const criticalStations = dashboard({
         band(17, [7, where], [12, list], [5, areas]),
         { heading: "Before" },
         band(9, [14, history], [10, raised]),
-        band(15, [13, worst], [11, log]),
+        band(15, [12, worst], [12, log]),
     ],
 });

@@ -19,13 +19,13 @@ use super::cluster::{Cluster, eventually, free_port};
 use super::feed;
 
 /// Of the city that is recorded.
-const STATIONS: usize = 300;
+const STATIONS: usize = 200;
 /// A Thursday, 08:45 in Paris: when the recording ends.
 const END: i64 = 1_730_965_500;
 /// More than a week, so that a week ago is known.
 const LENGTH: i64 = 8 * 86_400;
-/// Near enough for the hours: jobs take counts to be known for 20 minutes.
-const STEP: i64 = 15 * 60;
+/// Near enough for the hours: jobs take counts to be known for so long.
+const STEP: i64 = 20 * 60;
 /// Trends are of several counts in 15 minutes.
 const LAST_STEP: i64 = 5 * 60;
 const LAST: i64 = 2 * 3_600;
