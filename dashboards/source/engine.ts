@@ -42,6 +42,9 @@ const ofProcess = 'instance=~"$process"';
 /** How old a time is that a metric gives, by the clock that the engine goes by. */
 const age = (selector: string) => `velib_clock_timestamp_seconds - on (instance) group_right () ${selector}`;
 
+/** Of each view. A job that is finished is never behind. */
+const behind = `${age(`velib_view_as_of_timestamp_seconds{${ofJob}}`)} and on (job) velib_job_status{status="running"} == 1`;
+
 /** Live sources that bring something again and again. */
 const live = 'on (job, source) velib_source_info{kind=~"gbfs|http"}';
 
@@ -60,14 +63,14 @@ const now = figures(
     {
         title: "Now",
         description:
-            "The cluster as Prometheus saw it last. Behind: the time since the oldest snapshot that a job shows. Feeds that fail: live sources whose last poll failed.",
+            "The cluster as Prometheus saw it last. Behind: the time since the oldest snapshot that a running job shows. Feeds that fail: live sources whose last poll failed.",
         empty: "Prometheus has not seen the engine",
         unit: "short",
         queries: [
             metricNow("sum(velib_ready)", "Processes ready"),
             metricNow("max(velib_expected_processes)", "Processes expected"),
             metricNow("max(velib_generation)", "Generation"),
-            metricNow(`max(${age(`velib_view_as_of_timestamp_seconds{${ofJob}}`)})`, "Behind"),
+            metricNow(`max(${behind})`, "Behind"),
             metricNow(`count(velib_failed_polls{${ofJob}} > 0) or vector(0)`, "Feeds that fail"),
             metricNow(`sum(velib_job_status{${ofJob}, status="failed"})`, "Jobs that failed"),
             metricNow(
@@ -167,10 +170,10 @@ ORDER BY index NULLS LAST, address`),
 const freshness = lines({
     title: "Freshness of the tables",
     description:
-        "From the time of the snapshot that the tables of a job show to now. All tables of a job show the same snapshot.",
+        "From the time of the snapshot that the tables of a running job show to now. All tables of a job show the same snapshot.",
     empty: "No table has been written",
     unit: "s",
-    queries: [metric(`max by (job) (${age(`velib_view_as_of_timestamp_seconds{${ofJob}}`)})`, "{{job}}")],
+    queries: [metric(`max by (job) (${behind})`, "{{job}}")],
 });
 
 const lag = lines({
@@ -286,15 +289,11 @@ const transactionRows = lines({
 
 const queues = lines({
     title: "Queues",
-    description: "How full the queues are; at their limit, whoever sends waits.",
+    description:
+        "How full the queues are; at their limit, whoever sends waits. Those of no job in particular are under the name that Prometheus has for the engine.",
     empty: "No job is running",
     unit: "percentunit",
-    queries: [
-        metric(
-            `max by (queue, job) (velib_queue_items{${ofJob}} / velib_queue_limit_items{${ofJob}})`,
-            "{{queue}} {{job}}",
-        ),
-    ],
+    queries: [metric("max by (queue, job) (velib_queue_items / velib_queue_limit_items)", "{{job}} · {{queue}}")],
     defaults: { min: 0, max: 1 },
 });
 
