@@ -7,6 +7,7 @@
 
 mod cluster;
 mod commands;
+mod dashboards;
 mod feed;
 mod https;
 mod input;
