@@ -12,6 +12,9 @@ use velib_engine::simulate;
 use crate::cluster::Cluster;
 use crate::machine::quantile;
 
+/// Between two looks at the metrics: less than between two commits.
+const LOOK: Duration = Duration::from_millis(200);
+
 #[derive(clap::Args)]
 pub struct Args {
     /// The jobs, all at once.
@@ -34,9 +37,9 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<()> {
     println!("{} stations, {:.0} % changed, one snapshot a second", args.stations, 100.0 * args.changed);
     println!(
-        "| processes × workers | job | commits | p50 ms | p90 ms | p99 ms | CPU ms a second, by process | peak MB, by process |"
+        "| processes × workers | job | commits | p50 ms | p90 ms | p99 ms | rows a transaction | of that in PostgreSQL, mean ms | CPU ms a second, by process | peak MB, by process |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for shape in &args.shapes {
         let (processes, workers) =
             shape.split_once('x').ok_or_else(|| anyhow::anyhow!("a shape is 2x2, not {shape}"))?;
@@ -62,7 +65,7 @@ async fn measure(args: &Args, processes: usize, workers: usize) -> Result<()> {
         cluster.submit(&name, &std::fs::read_to_string(job)?, parameters).await?;
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let before = cluster.usage();
+    let (before, transactions_before) = (cluster.usage(), transactions(&cluster).await?);
     let begun = Instant::now();
     let mut last: BTreeMap<String, f64> = BTreeMap::new();
     let mut samples: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -79,21 +82,33 @@ async fn measure(args: &Args, processes: usize, workers: usize) -> Result<()> {
             last.insert(name.clone(), *count);
             last.insert(format!("sum {job}"), sum);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(LOOK).await;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let after = cluster.usage();
+    let (after, transactions_after) = (cluster.usage(), transactions(&cluster).await?);
     let list = |values: Vec<f64>| values.iter().map(|value| format!("{value:.0}")).collect::<Vec<_>>().join(", ");
     let cpu = list(before.iter().zip(&after).map(|(before, after)| 1e3 * (after.0 - before.0) / seconds).collect());
     let peak = list(after.iter().map(|usage| usage.1).collect());
     for (job, mut times) in samples {
         let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|share| quantile(&mut times, share));
+        let more = |of: &str| {
+            let name = format!("velib_transaction_{of}{{job=\"{job}\"}}");
+            let of = |all: &BTreeMap<String, f64>| all.get(&name).copied().unwrap_or_default();
+            of(&transactions_after) - of(&transactions_before)
+        };
+        let rows = more("rows_sum") / more("rows_count");
+        let database = 1e3 * more("duration_seconds_sum") / more("duration_seconds_count");
         println!(
-            "| {processes} × {workers} | {job} | {} | {p50:.1} | {p90:.1} | {p99:.1} | {cpu} | {peak} |",
+            "| {processes} × {workers} | {job} | {} | {p50:.1} | {p90:.1} | {p99:.1} | {rows:.0} | {database:.1} | {cpu} | {peak} |",
             times.len()
         );
     }
     drop(cluster);
     city.stop().await;
     Ok(())
+}
+
+/// What all transactions so far took and changed, by the name of the series.
+async fn transactions(cluster: &Cluster) -> Result<BTreeMap<String, f64>> {
+    Ok(cluster.metrics("velib_transaction_").await?.into_iter().collect())
 }
