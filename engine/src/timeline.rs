@@ -323,7 +323,9 @@ impl Timeline {
             let Some(rows) = table else { continue };
             if !same_types(&rows.schema(), &open.reader.relations[relation].schema) {
                 let error = "it offers other columns than when the job was submitted: submit it again, with --replace";
-                self.hear(open, Some(&Event::Health(Health { time: at, error: Some(error.into()), next_poll: at })));
+                let health =
+                    Health { time: at, took: Duration::ZERO, new: false, error: Some(error.into()), next_poll: at };
+                self.hear(open, Some(&Event::Health(health)));
                 return Ok(());
             }
             rows_in += rows.num_rows() as u64;
