@@ -59,8 +59,9 @@ impl Stack {
         ];
         let postgres = Container::run(&network, "postgres", "postgres", &options, &[&images.postgres]);
         let stations = STATIONS.to_string();
-        // A minute of the city is two seconds here.
-        let simulate = ["simulate", "--address=0.0.0.0:8580", "--speed=30", "--stations", &stations];
+        // It says something else every ten seconds: time enough to compare, however slow the machine.
+        let simulate =
+            ["simulate", "--address=0.0.0.0:8580", "--speed=6", "--changed-share=0.2", "--stations", &stations];
         let arguments = [&[images.velib.as_str()][..], &simulate].concat();
         let city = Container::run(&network, "city", "city", &CONFINED, &arguments);
         let settings = root().join("deploy/kubernetes/base/velib.env");
