@@ -20,6 +20,8 @@ use crate::sql::{self, Binding, SourceStatement, SqlError, Statement};
 pub struct Bound {
     /// Its name in the job.
     pub name: String,
+    /// The word after `FROM`.
+    pub kind: String,
     /// The source.
     pub source: Arc<dyn Source>,
     /// What it offers.
@@ -126,7 +128,8 @@ pub fn rebind(spec: Spec) -> Result<Prepared, CatalogError> {
             bounded.insert(name.clone());
         }
         functions.extend(zones_of(&name, offers).map_err(|error| statement.error(&statements, error.to_string()))?);
-        sources.push(Bound { name, source, relations: offers.relations.clone() });
+        let kind = statement.connector.clone();
+        sources.push(Bound { name, kind, source, relations: offers.relations.clone() });
     }
     let binding = Binding { resolved: spec.resolved.clone(), bounded, functions };
     let plan = sql::bind_job(&spec.name, &statements, &binding)?;

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod metrics;
+pub mod observe;
 pub mod plan;
 pub mod postgres;
 pub mod render;

@@ -15,11 +15,11 @@ use velib_operators::{Time, Updates};
 
 use crate::cluster::generation::{Generation, GenerationError};
 use crate::command::JobId;
-use crate::metrics;
 use crate::plan::{From, Job, Node};
 use crate::source::current::Current;
 use crate::source::feed::Subscription;
 use crate::source::{Context, Event, Rejection, Relation, Snapshot};
+use crate::{metrics, observe};
 
 /// How a timeline is run.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ impl Entered {
     }
 
     /// How many are not below `committed`; the others are forgotten but for the last.
-    fn in_flight(&self, committed: Time) -> usize {
+    pub fn in_flight(&self, committed: Time) -> usize {
         let (times, before) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(entry) = times.pop_front_if(|entry| entry.0 < committed) {
             *before = entry.0;
@@ -283,16 +283,16 @@ impl Timeline {
             Some(Event::Snapshot(snapshot)) => open.head = Some(snapshot.clone()),
             Some(Event::Rejected(rejections)) => {
                 status(&mut |source| source.rejected += rejections.len() as u64);
-                metrics::REJECTED.with_label_values(&[&self.job.name, &name]).inc_by(rejections.len() as u64);
+                observe::source::refused(&self.job.name, &name, rejections);
                 let refused = Refused { source: name.clone(), rejections: rejections.clone() };
                 if self.refused.try_send(refused).is_err() {
                     tracing::warn!(source = name, "refused input is counted but not kept: too much of it at once");
                 }
             }
             Some(Event::Health(health)) => {
+                observe::source::polled(&self.job.name, &name, health);
                 if let Some(error) = &health.error {
                     tracing::warn!(source = name, %error, "the source brings nothing");
-                    metrics::POLL_ERRORS.with_label_values(&[&self.job.name, &name]).inc();
                 }
                 status(&mut |source| source.error.clone_from(&health.error));
             }
@@ -326,10 +326,7 @@ impl Timeline {
             }
         }
         self.entered.add(at);
-        let labels = [&self.job.name, &open.reader.name];
-        metrics::SNAPSHOTS.with_label_values(&labels).inc();
-        metrics::ROWS_IN.with_label_values(&labels).inc_by(rows_in);
-        metrics::LAST_SNAPSHOT.with_label_values(&labels).set(at as f64 / 1e3);
+        observe::source::entered(&self.job.name, &open.reader.name, rows_in, at);
         self.status.send_modify(|status| {
             let source = status.sources.entry(open.reader.name.clone()).or_default();
             source.snapshots += 1;

@@ -15,6 +15,7 @@ use velib_operators::output::Closed;
 use velib_operators::{Time, Updates};
 
 use crate::command::{Command, CommandLog, JobId, Spec};
+use crate::observe::dataflow::Dataflows;
 use crate::plan::Job;
 use crate::render;
 
@@ -97,6 +98,7 @@ pub fn run(
     mut commands: Option<mpsc::Receiver<Command>>,
     mut feed: mpsc::Receiver<Feed>,
 ) {
+    let mut observed = Dataflows::observe(worker);
     let mut log = CommandLog::new(worker);
     let mut jobs: HashMap<JobId, Inputs> = HashMap::new();
     'work: loop {
@@ -107,12 +109,14 @@ pub fn run(
             match command {
                 Command::Install { id, gather, spec } => {
                     let prepared = shared.prepared(id, &spec);
+                    observed.installing(id, &prepared.plan.name, worker.next_dataflow_index());
                     jobs.insert(id, install(worker, &prepared, gather, shared.feeds));
                     // Nobody waits for the workers of other processes.
                     let _ = prepared.installed.send(());
                 }
                 Command::Drop { id } => {
                     jobs.remove(&id);
+                    observed.dropped(id);
                     shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 }
                 Command::Stop => break 'work,
@@ -125,6 +129,7 @@ pub fn run(
             panic!("another worker of this process failed");
         }
         worker.step_or_park(Some(PARK));
+        observed.publish();
     }
 }
 

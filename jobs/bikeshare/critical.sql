@@ -3,6 +3,7 @@
 --   critical_now        the alarms that stand
 --   critical_log        the alarms that are over, one row each, for ever
 --   critical_by_area    how many stand in each area
+--   critical_longest    those that have stood for longest, for alerts
 --
 -- An alarm has a hysteresis: it is raised at a low count and cleared at a higher one, so that a station which
 -- goes back and forth between two counts is one alarm. And it has a minimum duration: what is over sooner was
@@ -22,6 +23,8 @@ SET PARAMETER low = 1;
 SET PARAMETER hysteresis = 2;
 -- It stands when it has lasted so long.
 SET PARAMETER min_duration = '5 minutes';
+-- How many alarms of each kind are shown as metrics: those that have stood for longest.
+SET PARAMETER longest = 50;
 
 CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll, speed = $speed);
 CREATE SOURCE quartiers FROM GEOJSON (url = $quartiers, id = 'c_qu', name = 'l_qu');
@@ -142,8 +145,28 @@ COMMENT ON COLUMN critical_now.lon IS 'Longitude, degrees.';
 COMMENT ON COLUMN critical_now.area_id IS 'The quartier that it lies in, or its commune outside all of them; null if neither is known.';
 COMMENT ON COLUMN critical_now.area IS 'The name of its area.';
 
+-- Shown as metrics, so that an alert can tell of a station that is empty or full for long. The station_id decides
+-- between equals, so that the choice is the same whoever computes it.
+CREATE MATERIALIZED VIEW critical_longest
+WITH (key = 'station_id, kind', metrics = 'since', metrics_name = 'name') AS
+SELECT station_id, kind, since, name, area_id, area
+FROM (
+    SELECT *, row_number() OVER (PARTITION BY kind ORDER BY since, station_id) AS place
+    FROM critical_now
+) AS ranked
+WHERE place <= $longest;
+
+COMMENT ON VIEW critical_longest IS 'The alarms that have stood for longest.';
+COMMENT ON COLUMN critical_longest.station_id IS 'The id of the station in the feed.';
+COMMENT ON COLUMN critical_longest.kind IS 'empty: it has run out of bikes, or nearly. full: of free docks.';
+COMMENT ON COLUMN critical_longest.since IS 'When the alarm was raised.';
+COMMENT ON COLUMN critical_longest.name IS 'The name on the station.';
+COMMENT ON COLUMN critical_longest.area_id IS 'The quartier that it lies in, or its commune outside all of them; null if neither is known.';
+COMMENT ON COLUMN critical_longest.area IS 'The name of its area.';
+
 -- Areas without an alarm are there with zeros.
-CREATE MATERIALIZED VIEW critical_by_area WITH (key = 'area_id') AS
+CREATE MATERIALIZED VIEW critical_by_area
+WITH (key = 'area_id', metrics = 'stations, empty, full', metrics_name = 'area') AS
 SELECT
     total.area_id,
     total.area,

@@ -144,8 +144,9 @@ SELECT
     CASE WHEN state <> 'closed' THEN docks END AS docks
 FROM station_now;
 
--- By area; the next two are the same by other columns.
-CREATE MATERIALIZED VIEW area_now WITH (key = 'area_id') AS
+-- By area; the next two are the same by other columns. It is shown as metrics, for alerts on areas short of bikes.
+CREATE MATERIALIZED VIEW area_now
+WITH (key = 'area_id', metrics = 'bikes, docks, rate', metrics_name = 'area') AS
 SELECT
     area_id,
     area,

@@ -16,7 +16,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use crate::map::batch;
-use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
+use crate::{Diff, Row, RowCodec, Rows, Time, Updates, held};
 
 /// A key, a value, and how they change.
 pub type Keyed = ((Row, Row), Time, Diff);
@@ -111,7 +111,8 @@ impl Values {
 /// Arranges `input` by the key of `layout`. The name is that of the object which it serves.
 pub fn arrange<'scope>(input: Rows<'scope>, name: &str, layout: &Layout) -> Arranged<'scope, Trace> {
     let (keys, values, layout) = (layout.key_codec(), layout.value_codec(), layout.clone());
-    let keyed = input.unary::<CapacityContainerBuilder<Vec<Keyed>>, _, _, _>(Pipeline, "encode", move |_, _| {
+    let encode = format!("{name}.encode");
+    let keyed = input.unary::<CapacityContainerBuilder<Vec<Keyed>>, _, _, _>(Pipeline, &encode, move |_, _| {
         move |input, output| {
             input.for_each(|capability, data| {
                 let mut session = output.session(&capability);
@@ -121,5 +122,7 @@ pub fn arrange<'scope>(input: Rows<'scope>, name: &str, layout: &Layout) -> Arra
             });
         }
     });
-    arrange_core(keyed, Exchange::new(|update: &Keyed| update.0.0.route()), name, ValBatcher::new)
+    let arranged = arrange_core(keyed, Exchange::new(|update: &Keyed| update.0.0.route()), name, ValBatcher::new);
+    held::register(name, &arranged.trace.trace_box_unstable());
+    arranged
 }

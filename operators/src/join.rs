@@ -60,7 +60,7 @@ pub fn inner<'scope>(
     let (left_rows, left_values) = left.arrange(&format!("{name}.left"), !null_equal);
     let (right_rows, right_values) = right.arrange(&format!("{name}.right"), !null_equal);
     let pairs = left_rows.join_core(right_rows, |_, l: &Row, r: &Row| Some((l.clone(), r.clone())));
-    let rows = decode(pairs, left_values, right_values, schema.clone());
+    let rows = decode(pairs, name, left_values, right_values, schema.clone());
     match residual {
         None => rows,
         Some(condition) => {
@@ -80,7 +80,7 @@ fn semi<'scope>(left: &Side<'scope>, matched: Rows<'scope>, name: &str, errors: 
     let (matched_rows, _) = matched.arrange(&format!("{name}.found"), false);
     let pairs = left_rows.join_core(matched_rows, |_, l: &Row, _: &Row| Some((l.clone(), Row::default())));
     let nothing = Values::of(&Layout::by(Arc::new(Schema::empty()), vec![]));
-    decode(pairs, left_values, nothing, left.schema.clone())
+    decode(pairs, name, left_values, nothing, left.schema.clone())
 }
 
 /// The left rows of `pairs`, and those of `left` that are not among them: (with a partner, without).
@@ -146,11 +146,13 @@ fn each<'scope>(input: Rows<'scope>, name: &str, mut f: impl FnMut(Updates) -> U
 /// Pairs of encoded rows as batches, one a timestamp.
 fn decode<'scope>(
     pairs: VecCollection<'scope, crate::Time, (Row, Row), Diff>,
+    name: &str,
     left: Values,
     right: Values,
     schema: SchemaRef,
 ) -> Rows<'scope> {
-    pairs.inner.unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, "decode", move |_, _| {
+    let name = format!("{name}.decode");
+    pairs.inner.unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, &name, move |_, _| {
         move |input, output| {
             input.for_each_stamp(|capability, data| {
                 let mut updates: Vec<((Row, Row), crate::Time, Diff)> = data.flat_map(std::mem::take).collect();

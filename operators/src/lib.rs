@@ -18,6 +18,7 @@ pub mod aggregate;
 pub mod arrange;
 pub mod errors;
 pub mod exact;
+pub mod held;
 pub mod join;
 pub mod map;
 pub mod output;

@@ -1,7 +1,9 @@
 //! Each row beside the row before it: `lag(…) OVER (PARTITION BY … ORDER BY time)` on rows that arrive in
 //! order of time and are never taken back. What is held is one row a partition, however long the history.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array, new_null_array};
 use arrow::compute::take;
@@ -10,12 +12,25 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
+use crate::held::{Held, Hold, estimate};
 use crate::map::batch;
 use crate::stash::Stash;
-use crate::{Row, RowCodec, Rows, Updates};
+use crate::{Row, RowCodec, Rows, Updates, held};
 
 /// The partition, the row, what the next row of the partition sees of it.
 type Step = (Row, Row, Row);
+
+/// By partition, what the next row sees.
+#[derive(Default)]
+struct Last(HashMap<Row, Row, ahash::RandomState>);
+
+impl Hold for Last {
+    fn held(&self) -> Held {
+        let (records, places) = (self.0.len(), self.0.capacity() * (size_of::<(Row, Row)>() + 1));
+        let beside = estimate(self.0.iter(), records, |(key, row)| key.heap_size() + row.heap_size());
+        Held { records, bytes: places + beside, batches: 1 }
+    }
+}
 
 /// The first `columns` columns of `input`, then the columns `lags` of the row before in the partition; nulls at a
 /// partition's first row. Rows of one partition at one timestamp follow each other in the order of their
@@ -42,7 +57,8 @@ pub fn previous<'scope>(
     let all: Vec<usize> = (0..columns).collect();
     let (keys, rows, carried) = (codec(partition), codec(&all), codec(lags));
     let (partition, kept, kept_columns) = (partition.to_vec(), lags.to_vec(), columns);
-    let steps = input.unary::<CapacityContainerBuilder<Vec<Step>>, _, _, _>(Pipeline, "encode", move |_, _| {
+    let encode = format!("{name}.encode");
+    let steps = input.unary::<CapacityContainerBuilder<Vec<Step>>, _, _, _>(Pipeline, &encode, move |_, _| {
         move |input, output| {
             input.for_each(|capability, data| {
                 let mut session = output.session(&capability);
@@ -64,11 +80,13 @@ pub fn previous<'scope>(
     });
     let (rows, carried) = (codec(&all), codec(lags));
     let lag_types: Vec<_> = lags.iter().map(|i| input_schema.field(*i).data_type().clone()).collect();
-    let route = Exchange::new(|step: &Step| step.0.route());
+    let (route, named) = (Exchange::new(|step: &Step| step.0.route()), name.to_owned());
     steps.unary_frontier::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(route, name, move |_, _| {
         let mut stash: Stash<Step> = Stash::default();
-        let mut last: HashMap<Row, Row, ahash::RandomState> = HashMap::default();
+        let last = Rc::new(RefCell::new(Last::default()));
+        held::register(&named, &last);
         move |(input, frontier), output| {
+            let Last(last) = &mut *last.borrow_mut();
             input.for_each(|capability, data| {
                 let time = *capability.least().expect("a message has a time");
                 stash.put(time, data, || capability.retain_least(0).expect("a message has a time"));

@@ -57,6 +57,11 @@ impl<T: Default> Schedule<T> {
         self.due.first_key_value().map(|(time, _)| *time)
     }
 
+    /// All that is due, the earliest first.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.due.values()
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.due.clear();

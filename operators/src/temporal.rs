@@ -4,7 +4,9 @@
 //! the timestamp at which they are due, in buckets that are consolidated as they grow, so that a row
 //! which comes and goes many times before its time costs no more than one.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
@@ -13,9 +15,10 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
+use crate::held::{Held, Hold, estimate};
 use crate::map::{batch, take_rows};
 use crate::schedule::Schedule;
-use crate::{Diff, Row, RowCodec, Rows, Time, Updates};
+use crate::{Diff, Row, RowCodec, Rows, Time, Updates, held};
 
 /// Keeps each row from the timestamp in column `from` (inclusive) until that in column `until`
 /// (exclusive), both `Timestamp(Millisecond)`; a null means never. The two columns are not passed on:
@@ -27,11 +30,14 @@ pub fn temporal<'scope>(
     from: Option<usize>,
     until: Option<usize>,
 ) -> Rows<'scope> {
+    let named = name.to_owned();
     input.unary_frontier::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, name, move |_, _| {
         let codec =
             RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types");
-        let mut due: Schedule<Bucket> = Schedule::default();
+        let due = Rc::new(RefCell::new(Schedule::<Bucket>::default()));
+        held::register(&named, &due);
         move |(input, frontier), output| {
+            let mut due = due.borrow_mut();
             input.for_each(|capability, data| {
                 let capability = capability.retain_least(0).expect("a message has a time");
                 for updates in data.drain(..) {
@@ -108,6 +114,20 @@ struct Bucket {
     pieces: Vec<(RecordBatch, Int64Array)>,
     rows: usize,
     consolidated: usize,
+}
+
+impl Hold for Schedule<Bucket> {
+    fn held(&self) -> Held {
+        let records = self.all().map(|bucket| bucket.rows).sum();
+        let size = |bucket: &Bucket| -> usize {
+            let piece = |(rows, diffs): &(RecordBatch, Int64Array)| {
+                rows.get_array_memory_size() + diffs.get_array_memory_size()
+            };
+            bucket.pieces.iter().map(piece).sum()
+        };
+        let buckets = self.all().count();
+        Held { records, bytes: estimate(self.all(), buckets, size), batches: 1 }
+    }
 }
 
 impl Bucket {

@@ -13,6 +13,7 @@ use crate::catalog;
 use crate::cluster::generation::Generation;
 use crate::cluster::job::{RunningJob, Surroundings};
 use crate::cluster::process::wall_clock_ms;
+use crate::metrics::cpu_seconds;
 use crate::postgres::Store;
 use crate::postgres::private::{Durability, Private};
 use crate::source::feed::Feeds;
@@ -121,7 +122,6 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
     if let Some(failure) = progress.failure {
         bail!("{failure}");
     }
-    let usage = usage();
     let summary = Summary {
         job: name,
         snapshots: status.sources.values().map(|source| source.snapshots).sum(),
@@ -130,8 +130,8 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
         rows_out: progress.rows,
         transactions: progress.transactions,
         seconds: begun.elapsed().as_secs_f64(),
-        cpu_seconds: usage.0,
-        peak_memory_mb: usage.1,
+        cpu_seconds: cpu_seconds(),
+        peak_memory_mb: peak_memory_mb(),
     };
     match format {
         Format::Json => println!("{}", serde_json::to_string(&summary)?),
@@ -154,14 +154,10 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// CPU seconds and peak megabytes of this process so far.
-fn usage() -> (f64, f64) {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let peak = read("/proc/self/status")
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
-    let stat = read("/proc/self/stat");
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum();
-    (ticks / 100.0, peak.unwrap_or_default() / 1024.0)
+/// The most megabytes that this process has held so far.
+fn peak_memory_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
+    peak.unwrap_or_default() / 1024.0
 }

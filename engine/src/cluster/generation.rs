@@ -16,6 +16,7 @@ use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use tokio::sync::{mpsc, watch};
 use velib_operators::{Time, Updates};
 
+use super::queues::waiting;
 use crate::command::{Command, JobId, Spec};
 use crate::plan::Job;
 use crate::worker::{self, Bind, Feed, Output, Prepared, Shared};
@@ -201,6 +202,11 @@ impl Generation {
         self.feeds[worker].send(feed).await.map_err(|_| GenerationError::Ended)?;
         self.shared.wake();
         Ok(())
+    }
+
+    /// How many commands wait, and how many items for the worker with the most of them; each with its limit.
+    pub fn waiting(&self) -> [(usize, usize); 2] {
+        [waiting(&self.commands), self.feeds.iter().map(waiting).max().unwrap_or_default()]
     }
 
     /// Returns when the generation is over: why, or nothing if it was stopped.

@@ -8,9 +8,12 @@ use velib_operators::Time;
 use velib_operators::output::Closed as Output;
 
 use super::generation::{Generation, GenerationError};
+use super::queues::Queues;
 use crate::catalog::Prepared;
 use crate::command::JobId;
 use crate::metrics;
+use crate::observe;
+use crate::plan::Job;
 use crate::sink::task::{Progress, Settings as SinkSettings};
 use crate::sink::{Changes, Closed, SinkError, SinkHandle};
 use crate::source::Context;
@@ -57,6 +60,8 @@ pub struct RunningJob {
     timeline: JoinHandle<Result<(), GenerationError>>,
     status: watch::Receiver<Status>,
     sink: SinkHandle,
+    /// Looks at what waits.
+    queues: JoinHandle<()>,
 }
 
 impl RunningJob {
@@ -88,22 +93,34 @@ impl RunningJob {
         let readers = prepared.sources.iter().map(|bound| {
             let events = around.feeds.subscribe(bound.source.clone(), &bound.relations, around.context.clone());
             let (name, relations) = (bound.name.clone(), bound.relations.clone());
+            let kind = (!bound.source.bounded()).then_some(bound.kind.as_str());
+            observe::source::reading(&prepared.plan.name, &name, kind);
             (Reader { name, bounded: bound.source.bounded(), relations }, events)
         });
         let readers = readers.collect();
+        let committed = committed(prepared.plan.clone(), sink.progress(), Arc::clone(&entered));
+        let queues = Queues {
+            job: prepared.plan.name.clone(),
+            generation: Arc::clone(around.generation),
+            entered: Arc::clone(&entered),
+            committed: committed.clone(),
+            in_flight: around.timeline.in_flight,
+            closed: sink.sender().downgrade(),
+        };
+        let queues = tokio::spawn(queues.watch());
         let timeline = Timeline {
             generation: Arc::clone(around.generation),
             id,
             job: prepared.plan.clone(),
             settings: around.timeline,
-            entered: Arc::clone(&entered),
-            committed: committed(prepared.plan.name.clone(), sink.progress(), Arc::clone(&entered)),
+            entered,
+            committed,
             refused: around.refused,
             status: publish,
             context: around.context.clone(),
         };
         let timeline = tokio::spawn(timeline.run(readers));
-        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), timeline, status, sink })
+        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), timeline, status, sink, queues })
     }
 
     /// How its sources are.
@@ -139,8 +156,9 @@ impl RunningJob {
         // The generation may have ended on its own.
         let _ = self.generation.remove(self.id).await;
         let progress = self.sink.close().await;
-        let sources = self.prepared.sources.into_iter().map(|bound| bound.name);
-        metrics::forget(&self.prepared.plan.name, sources);
+        self.queues.abort();
+        let _ = self.queues.await;
+        metrics::forget(&self.prepared.plan.name);
         progress
     }
 }
@@ -150,25 +168,18 @@ fn close(output: Output, as_of: Time) -> Closed {
     Closed { upper: output.upper, as_of, changes: changes.collect(), errors: output.errors }
 }
 
-/// Timestamps below this one are in the tables. Counts what is committed on the way.
-fn committed(job: String, mut progress: watch::Receiver<Progress>, entered: Arc<Entered>) -> watch::Receiver<Time> {
+/// Timestamps below this one are in the tables. Tells the metrics on the way.
+fn committed(job: Arc<Job>, mut progress: watch::Receiver<Progress>, entered: Arc<Entered>) -> watch::Receiver<Time> {
     let (publish, committed) = watch::channel(0);
     tokio::spawn(async move {
-        let job = [job];
         let mut last = Progress::default();
         while progress.changed().await.is_ok() {
             let now = progress.borrow_and_update().clone();
             let upper = now.upper.unwrap_or_default();
-            metrics::WAITING_ROWS.with_label_values(&job).set(now.waiting_rows as f64);
-            if now.transactions > last.transactions {
-                metrics::TRANSACTIONS.with_label_values(&job).inc_by(now.transactions - last.transactions);
-                metrics::ROWS_OUT.with_label_values(&job).inc_by(now.rows - last.rows);
-                metrics::COMMITTED.with_label_values(&job).set(upper as f64 / 1e3);
-                // What the clock alone moved has no arrival of its own.
-                if let Some(age) = entered.age(upper).filter(|_| now.as_of != last.as_of) {
-                    metrics::SNAPSHOT_TO_COMMIT.with_label_values(&job).observe(age.as_secs_f64());
-                }
-            }
+            // What the clock alone moved has no arrival of its own.
+            let moved = now.transactions > last.transactions && now.as_of != last.as_of;
+            let age = if moved { entered.age(upper) } else { None };
+            observe::table::progressed(&job, now.upper, now.as_of, now.waiting_rows, age);
             last = now;
             if publish.send(upper).is_err() {
                 break;

@@ -22,6 +22,7 @@ use crate::server::{JobView, Shared};
 use crate::source::Context;
 use crate::source::feed::Feeds;
 use crate::timeline::{self, Refused};
+use crate::{metrics, observe};
 
 /// Between two looks at the jobs in the database. A submission is looked at at once.
 const LOOK: Duration = Duration::from_millis(500);
@@ -122,6 +123,7 @@ impl Leader {
             job.stop().await;
         }
         self.shared.remove(name);
+        metrics::forget(name);
     }
 
     /// Stops a job that was dropped. What it has not committed is not wanted any more, and what it has
@@ -214,6 +216,7 @@ impl Leader {
                 }
             };
         }
+        observe::job::status(&wanted.name, running.status);
         if (wanted.status, &wanted.status_detail) != (running.status, &running.detail) {
             self.store.set_status(&wanted.name, wanted.version, running.status, running.detail.as_deref()).await?;
         }

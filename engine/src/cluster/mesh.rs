@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use ring::hmac;
 
+use crate::metrics;
+
 /// How long a peer may take to say who it is.
 const HELLO: Duration = Duration::from_secs(2);
 /// How long a peer may take to say that it is complete, once we are.
@@ -62,6 +64,7 @@ impl Mesh {
     /// If this process cannot listen on its own address.
     pub fn form(&self, stop: &AtomicBool) -> Result<Option<Vec<Option<TcpStream>>>, MeshError> {
         if self.peers.len() <= 1 {
+            metrics::PROCESSES_CONNECTED.set(1);
             return Ok(Some(vec![None]));
         }
         let address = &self.peers[self.process];
@@ -88,6 +91,7 @@ impl Mesh {
         loop {
             let missing: Vec<usize> =
                 (0..sockets.len()).filter(|i| *i != self.process && sockets[*i].is_none()).collect();
+            metrics::PROCESSES_CONNECTED.set((sockets.len() - missing.len()) as i64);
             if missing.is_empty() {
                 return Some(sockets);
             }

@@ -5,3 +5,4 @@ pub mod job;
 pub mod leader;
 pub mod mesh;
 pub mod process;
+pub mod queues;

@@ -13,6 +13,7 @@ use super::leader::Leader;
 use super::mesh::Mesh;
 use crate::catalog;
 use crate::config::Settings;
+use crate::metrics;
 use crate::postgres::{Backoff, PostgresError, Store};
 use crate::server::{self, Shared};
 use crate::source::{Context, build_client};
@@ -56,6 +57,8 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
     };
     let url = settings.database_url()?;
     let shared = Arc::new(Shared::new(mesh.process, context.clone()));
+    metrics::started(wall_clock_ms());
+    metrics::PROCESSES_EXPECTED.set(mesh.peers.len().max(1) as i64);
     let listening = server::start(&settings.api.listen, Arc::clone(&shared)).await?;
     let address = match settings.api.advertise.as_str() {
         "" => listening.to_string(),
@@ -187,7 +190,9 @@ async fn heartbeat(store: Arc<Store>, shared: Arc<Shared>, address: String, work
             generation: generation.flatten().map(|number| number as i64),
             version: env!("CARGO_PKG_VERSION").to_string(),
         };
-        if let Err(error) = store.heartbeat(&process).await {
+        let left = tokio::time::timeout(HEARTBEAT, store.heartbeat(&process)).await;
+        shared.database(matches!(left, Ok(Ok(()))));
+        if let Ok(Err(error)) = left {
             tracing::debug!(%error, "no sign of life could be left");
         }
         tokio::select! {

@@ -105,6 +105,9 @@ fn facts(view: &View) -> Vec<String> {
             name(&retain.column)
         ));
     }
+    if let Some(metrics) = &view.metrics {
+        facts.push(format!("shown as metrics: {}", names(&metrics.columns)));
+    }
     facts
 }
 

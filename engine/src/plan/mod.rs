@@ -68,6 +68,17 @@ pub struct View {
     pub column_comments: Vec<Option<String>>,
     /// Rows older than this leave memory and stay in PostgreSQL.
     pub retain: Option<Retain>,
+    /// What of it is shown as metrics.
+    pub metrics: Option<Metrics>,
+}
+
+/// `WITH (metrics = '…')`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Columns of the view: numbers, times and truth values.
+    pub columns: Vec<usize>,
+    /// The column that names a row for people.
+    pub name: Option<usize>,
 }
 
 /// `WITH (retain = '…')`.

@@ -57,6 +57,9 @@ macro_rules! words {
                 match self { $($name::$variant => $word),+ }
             }
 
+            /// Every one of them.
+            pub const ALL: &[$name] = &[$($name::$variant),+];
+
             fn read(word: &str) -> Result<Self, PostgresError> {
                 match word {
                     $($word => Ok($name::$variant),)+

@@ -7,10 +7,12 @@ mod jobs;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use chrono::{DateTime, Utc};
@@ -46,6 +48,7 @@ pub struct Shared {
     store: OnceLock<Arc<Store>>,
     /// Some: part of a generation; on the leader with its number.
     generation: watch::Sender<Option<Option<u64>>>,
+    database: AtomicBool,
     jobs: Mutex<BTreeMap<String, JobView>>,
     plans: Mutex<BTreeMap<String, (Definition, Arc<plan::Job>)>>,
     submitted: Notify,
@@ -60,6 +63,7 @@ impl Shared {
             context,
             store: OnceLock::new(),
             generation,
+            database: AtomicBool::new(false),
             jobs: Mutex::default(),
             plans: Mutex::default(),
             submitted: Notify::new(),
@@ -75,6 +79,7 @@ impl Shared {
     /// A generation has formed; its number, on the leader.
     pub fn formed(&self, number: Option<u64>) {
         metrics::GENERATION.set(number.unwrap_or_default() as i64);
+        metrics::GENERATIONS_FORMED.inc();
         self.generation.send_replace(Some(number));
     }
 
@@ -88,6 +93,33 @@ impl Shared {
     /// What [`Shared::formed`] and [`Shared::dissolved`] last said.
     pub fn watch(&self) -> watch::Receiver<Option<Option<u64>>> {
         self.generation.subscribe()
+    }
+
+    /// Whether the last sign of life of this process reached the database.
+    pub fn database(&self, reached: bool) {
+        metrics::DATABASE_UP.set(i64::from(reached));
+        self.database.store(reached, Ordering::Relaxed);
+    }
+
+    /// Part of a generation, and committing what there is to commit.
+    ///
+    /// # Errors
+    /// Why not. A job that has failed for good is none of the reasons: it fails wherever it runs.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.generation.borrow().is_none() {
+            return Err("waiting for a generation".to_owned());
+        }
+        if !self.database.load(Ordering::Relaxed) {
+            return Err("the database is away".to_owned());
+        }
+        for (name, job) in self.jobs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let progress = job.progress.borrow();
+            if progress.failed_tries > 0 && progress.failure.is_none() {
+                let error = progress.error.as_deref().unwrap_or_default();
+                return Err(format!("the tables of {name} cannot be written: {error}"));
+            }
+        }
+        Ok(())
     }
 
     /// A job runs.
@@ -143,7 +175,7 @@ pub async fn start(address: &str, shared: Arc<Shared>) -> Result<SocketAddr> {
     let router = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(|| async { metrics::text() }))
+        .route("/metrics", get(exposed))
         .merge(api)
         .with_state(shared);
     tokio::spawn(async move {
@@ -154,10 +186,15 @@ pub async fn start(address: &str, shared: Arc<Shared>) -> Result<SocketAddr> {
     Ok(bound)
 }
 
-async fn ready(axum::extract::State(shared): axum::extract::State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.generation.borrow().is_some() {
-        (StatusCode::OK, "part of a generation\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting for a generation\n")
+async fn exposed(State(shared): State<Arc<Shared>>) -> String {
+    metrics::CLOCK.set((shared.context.wall_clock_ms)() as f64 / 1e3);
+    metrics::READY.set(i64::from(shared.ready().is_ok()));
+    metrics::text()
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    match shared.ready() {
+        Ok(()) => (StatusCode::OK, "part of a generation, and committing\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -32,14 +32,14 @@ pub(super) struct Registered {
     pub indexes: Vec<String>,
 }
 
-/// Does it all in one transaction. Returns the claim and how many rows of tables changed.
+/// Does it all in one transaction. Returns the claim and how many rows changed, by view.
 pub(super) async fn hydrate(
     client: &Client,
     sink: &PostgresSink,
     settled: &Settled,
     changes: &BTreeMap<usize, Change>,
     errors: &[(String, String, i64)],
-) -> Result<(Claim, u64), SinkError> {
+) -> Result<(Claim, Vec<u64>), SinkError> {
     let job = &sink.job.name;
     let begin = format!(
         "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL enable_seqscan = on; \
@@ -57,17 +57,17 @@ pub(super) async fn hydrate(
         client.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await?;
         client.execute("DELETE FROM velib.views WHERE job = $1 AND view = $2", &[job, view]).await?;
     }
-    let mut rows = 0;
+    let mut by_view = vec![];
     for (index, (table, view)) in sink.tables.iter().zip(&sink.job.views).enumerate() {
         let contents = Contents::new(table, changes.get(&index))?;
         let before = registered.get(&table.name);
         let stays = view.retain.map(|retain| stays(table, retain, settled));
         let moved = move_table(client, table, before, &contents, stays.as_ref()).await;
-        rows += moved.map_err(|error| match error {
+        by_view.push(moved.map_err(|error| match error {
             Failure::Server(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => violated(table, &error),
             Failure::Server(error) => error.into(),
             Failure::Sink(error) => error,
-        })?;
+        })?);
         client.batch_execute(&table.describe()).await?;
         register(client, table, view.retain).await?;
     }
@@ -75,7 +75,7 @@ pub(super) async fn hydrate(
     let statement = client.prepare(ERRORS[0]).await?;
     apply_errors(client, &statement, job, errors).await?;
     client.batch_execute("COMMIT").await?;
-    Ok((claim, rows))
+    Ok((claim, by_view))
 }
 
 /// Takes the frontier over, unless a newer generation has it. Whoever else writes waits from here on.

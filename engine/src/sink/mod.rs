@@ -24,6 +24,7 @@ mod numeric;
 mod pipeline;
 mod relocate;
 mod session;
+mod shown;
 mod statement;
 #[cfg(test)]
 mod tests;

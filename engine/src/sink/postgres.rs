@@ -31,10 +31,12 @@ use crate::postgres::store::instant;
 const FENCED: &str = "VB001";
 
 /// What a transaction did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Rows of tables that it changed.
     pub rows: u64,
+    /// The same by view.
+    pub by_view: Vec<u64>,
     /// Rows that were to be removed and were not there: somebody else writes to the tables.
     pub missing: u64,
     /// How long it took, from encoding to the server's answer.
@@ -122,11 +124,11 @@ impl PostgresSink {
         )
         .await;
         match moved {
-            Ok((claim, rows)) => {
+            Ok((claim, by_view)) => {
                 session.statements.clear();
                 self.session = Some(session);
                 self.claim = Some(claim);
-                Ok(Committed { rows, missing: 0, elapsed: started.elapsed() })
+                Ok(Committed { rows: by_view.iter().sum(), by_view, missing: 0, elapsed: started.elapsed() })
             }
             Err(error) => Err(self.give_up(session, error).await),
         }
@@ -152,13 +154,13 @@ impl PostgresSink {
             self.transact(&mut session, claim, &settled, &changes, &errors),
         );
         match outcome.await {
-            Ok((rows, missing)) => {
+            Ok((by_view, missing)) => {
                 self.session = Some(session);
                 self.claim = Some(Claim { upper: bigint(settled.closed.upper), ..claim });
                 if missing > 0 {
                     tracing::warn!(job = self.job.name, missing, "rows to be removed were not there: who else writes?");
                 }
-                Ok(Committed { rows, missing, elapsed: started.elapsed() })
+                Ok(Committed { rows: by_view.iter().sum(), by_view, missing, elapsed: started.elapsed() })
             }
             Err(error) => Err(self.give_up(session, error).await),
         }
@@ -218,7 +220,7 @@ impl PostgresSink {
         settled: &Settled,
         changes: &BTreeMap<usize, Change>,
         errors: &[(String, String, i64)],
-    ) -> Result<(u64, u64), SinkError> {
+    ) -> Result<(Vec<u64>, u64), SinkError> {
         let steps: Vec<_> = changes
             .iter()
             .flat_map(|(view, change)| change.steps(&self.tables[*view]).map(move |(kind, rows)| (*view, kind, rows)))
@@ -259,10 +261,15 @@ impl PostgresSink {
         .await;
         let answers = sent.map_err(|(part, error)| self.explain(part, error))?;
 
-        let of_views = |(part, rows): &(Part, u64)| matches!(part, Part::View(..)).then_some(*rows);
-        let (rows, wanted) =
-            (answers.iter().filter_map(of_views).sum(), changes.values().map(Change::rows).sum::<usize>());
-        Ok((rows, (wanted as u64).saturating_sub(rows)))
+        let mut by_view = vec![0; self.tables.len()];
+        for (part, rows) in answers {
+            if let Part::View(view, _) = part {
+                by_view[view] += rows;
+            }
+        }
+        let wanted = changes.values().map(Change::rows).sum::<usize>() as u64;
+        let missing = wanted.saturating_sub(by_view.iter().sum());
+        Ok((by_view, missing))
     }
 
     /// What a refusal means.

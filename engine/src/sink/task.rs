@@ -21,7 +21,9 @@ use velib_operators::Time;
 
 use super::merge::{Merge, Settled};
 use super::postgres::{Committed, PostgresSink};
+use super::shown::Shown;
 use super::{Closed, SinkError};
+use crate::observe;
 use crate::plan::Job;
 use crate::postgres::Backoff;
 
@@ -98,7 +100,8 @@ impl SinkHandle {
         let (publish, progress) = watch::channel(Progress::default());
         let inbox = Inbox { receiver: Some(receiver), merge: Merge::new(job.clone()), publish };
         let backoff = Backoff::default();
-        let task = Task { job, sink, inbox, pause, settings, backoff, deadline: None };
+        let shown = Shown::new(job.clone());
+        let task = Task { job, sink, inbox, pause, settings, backoff, deadline: None, shown };
         Ok(SinkHandle { closed, paused, progress, task: tokio::spawn(task.run()) })
     }
 
@@ -135,6 +138,7 @@ struct Task {
     backoff: Backoff,
     /// When a closed task gives up.
     deadline: Option<Instant>,
+    shown: Shown,
 }
 
 /// What arrives, and what waits. Apart from the sink, so that it receives while the sink is at work.
@@ -267,6 +271,7 @@ impl Task {
     async fn wait(&mut self, error: SinkError) -> Result<(), SinkError> {
         let wait = self.backoff.wait();
         tracing::warn!(job = self.job.name, %error, wait_ms = wait.as_millis() as u64, "the sink tries again");
+        observe::table::failed(&self.job);
         self.inbox.publish.send_modify(|progress| {
             progress.failed_tries += 1;
             progress.error = Some(error.to_string());
@@ -283,6 +288,8 @@ impl Task {
 
     fn committed(&mut self, settled: &Settled, committed: Committed) {
         self.backoff.reset();
+        observe::table::committed(&self.job, &committed.by_view, committed.elapsed);
+        self.shown.committed(&settled.closed.changes);
         let waiting_rows = self.inbox.merge.rows();
         self.inbox.publish.send_modify(|progress| {
             progress.upper = Some(settled.closed.upper);

@@ -24,6 +24,7 @@ pub mod zones;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -106,7 +107,7 @@ pub enum Event {
     Snapshot(Snapshot),
     /// Rows or documents that were refused, though the rest went on.
     Rejected(Vec<Rejection>),
-    /// A poll that brought nothing new (unchanged, or failed), for the record.
+    /// How a poll went, after what it brought.
     Health(Health),
 }
 
@@ -148,7 +149,11 @@ impl Rejection {
 pub struct Health {
     /// Milliseconds since 1970.
     pub time: Time,
-    /// None: fine, nothing new.
+    /// From the request to decoded rows.
+    pub took: Duration,
+    /// It brought a snapshot.
+    pub new: bool,
+    /// What went wrong, though something may have come.
     pub error: Option<String>,
     /// When it will be asked again, milliseconds since 1970.
     pub next_poll: Time,

@@ -78,7 +78,7 @@ pub(super) async fn run(mut feed: impl Poll, every: Duration, context: Context, 
             polled = feed.poll(&client, &mut clock) => polled,
             () = out.closed() => return,
         };
-        let wall = clock.wall();
+        let (took, wall) = (started.elapsed(), clock.wall());
         let failed = polled.error.is_some() && polled.snapshot.is_none();
         failures = if failed { failures.saturating_add(1) } else { 0 };
         let delay = if failed { back_off(every, failures, wall) } else { every };
@@ -86,10 +86,9 @@ pub(super) async fn run(mut feed: impl Poll, every: Duration, context: Context, 
         let next = started + delay;
         let wait = next.saturating_duration_since(Instant::now());
         let refused = Some(polled.rejections).filter(|rejections| !rejections.is_empty()).map(Event::Rejected);
-        let health = (polled.snapshot.is_none() || polled.error.is_some()).then(|| {
-            let error = polled.error.map(|error| error.message);
-            Event::Health(Health { time: wall, error, next_poll: wall + wait.as_millis() as Time })
-        });
+        let (new, error) = (polled.snapshot.is_some(), polled.error.map(|error| error.message));
+        let health = Health { time: wall, took, new, error, next_poll: wall + wait.as_millis() as Time };
+        let health = Some(Event::Health(health));
         for event in refused.into_iter().chain(polled.snapshot.map(Event::Snapshot)).chain(health) {
             if out.send(event).await.is_err() {
                 return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::sql::sqlparser::ast::Query;
 use velib_operators::RowCodec;
@@ -16,9 +16,10 @@ use super::lower::Lowering;
 use super::relations::{Leaf, Relations};
 use super::session::placed;
 use super::statement::{Explained, Kind, Statement, ViewOptions};
+use super::with;
 use crate::plan::expire;
 use crate::plan::properties::{self, Collections, Properties};
-use crate::plan::{From, Input, Job, Node, Retain, View};
+use crate::plan::{From, Input, Job, Node, View};
 use crate::source::Resolved;
 
 /// What a text is bound against.
@@ -191,7 +192,7 @@ impl Binder {
             }
             None => vec![],
         };
-        let retain = retain(statement, name, &schema, options)?;
+        let retain = with::retain(statement, name, &schema, options)?;
         if let Some(retain) = retain {
             expire::expire(&mut node, retain).map_err(|e| refused(statement, name, e))?;
         }
@@ -199,6 +200,7 @@ impl Binder {
             .map_err(|e| refused(statement, name, e))?;
         let properties = properties::of(&node, &self.collections);
         let key = if key.is_empty() { properties.narrowest_key().unwrap_or_default() } else { key };
+        let metrics = with::metrics(statement, name, &schema, &key, options)?;
         let from = From::View(self.views.len());
         self.relations.add_leaf(name, Leaf::Collection(from), schema.clone());
         self.collections.views.push(properties.as_view(&key));
@@ -211,6 +213,7 @@ impl Binder {
             column_comments: vec![None; schema.fields().len()],
             schema,
             retain,
+            metrics,
         });
         Ok(())
     }
@@ -302,59 +305,16 @@ fn renumber(node: &mut Node, places: &BTreeMap<usize, usize>) {
     node.children_mut().into_iter().for_each(|child| renumber(child, places));
 }
 
-fn column_of(statement: &Statement, schema: &Schema, relation: &str, column: &str) -> Result<usize, SqlError> {
+pub(super) fn column_of(
+    statement: &Statement,
+    schema: &Schema,
+    relation: &str,
+    column: &str,
+) -> Result<usize, SqlError> {
     schema.index_of(column).map_err(|_| {
         let hint = did_you_mean(column, schema.fields().iter().map(|f| f.name().as_str()));
         statement.error_at(column, format!("no column {column} in {relation}"), hint)
     })
-}
-
-fn retain(
-    statement: &Statement,
-    view: &str,
-    schema: &Schema,
-    options: &ViewOptions,
-) -> Result<Option<Retain>, SqlError> {
-    let is_time = |kind: &DataType| matches!(kind, DataType::Timestamp(..));
-    let Some(after_ms) = options.retain_ms else {
-        return match &options.retain_column {
-            None => Ok(None),
-            Some(column) => Err(statement.error_at(
-                "retain_column",
-                format!("view {view} names {column} as retain_column, but does not say how long to retain"),
-                Some("add retain = '2 days'".to_owned()),
-            )),
-        };
-    };
-    let column = match &options.retain_column {
-        Some(column) => column_of(statement, schema, view, column)?,
-        None => {
-            let times: Vec<usize> =
-                (0..schema.fields().len()).filter(|i| is_time(schema.field(*i).data_type())).collect();
-            let [column] = times.as_slice() else {
-                return Err(statement.error_at(
-                    "retain",
-                    format!(
-                        "view {view} has {} timestamp columns, so which one tells a row's age is open",
-                        times.len()
-                    ),
-                    Some("name it with retain_column = '…'".to_owned()),
-                ));
-            };
-            *column
-        }
-    };
-    if !is_time(schema.field(column).data_type()) {
-        return Err(statement.error_at(
-            "retain_column",
-            format!(
-                "column {} of {view} is no timestamp, so it does not tell a row's age",
-                schema.field(column).name()
-            ),
-            None,
-        ));
-    }
-    Ok(Some(Retain { column, after_ms }))
 }
 
 fn refused(statement: &Statement, view: &str, refusal: properties::Unbounded) -> SqlError {

@@ -18,6 +18,7 @@ mod statement;
 mod subqueries;
 mod temporal;
 mod tokens;
+mod with;
 
 pub use bind::{Binding, bind_job, bind_query};
 pub(crate) use error::did_you_mean;

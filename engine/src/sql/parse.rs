@@ -185,16 +185,26 @@ fn view_options(parser: &mut Parser) -> Parsed<ViewOptions> {
     let mut options = ViewOptions::default();
     for (name, value, at) in settings(parser)? {
         match name.as_str() {
-            "key" => options.key = Some(value.split(',').map(|c| c.trim().to_owned()).collect()),
+            "key" => options.key = Some(listed(&value)),
             "retain" => match super::duration_ms(&value) {
                 Some(ms) => options.retain_ms = Some(ms),
                 None => return parser.expected("retain to be a length of time, as in retain = '2 days'", at),
             },
             "retain_column" => options.retain_column = Some(value),
-            _ => return parser.expected("a setting of a view (key, retain, retain_column)", at),
+            "metrics" => options.metrics = Some(listed(&value)),
+            "metrics_name" => options.metrics_name = Some(value),
+            _ => {
+                let known = "a setting of a view (key, retain, retain_column, metrics, metrics_name)";
+                return parser.expected(known, at);
+            }
         }
     }
     Ok(options)
+}
+
+/// `a, b`
+fn listed(value: &str) -> Vec<String> {
+    value.split(',').map(|column| column.trim().to_owned()).collect()
 }
 
 fn table(parser: &mut Parser) -> Parsed<Kind> {

@@ -138,6 +138,10 @@ pub struct ViewOptions {
     pub retain_ms: Option<u64>,
     /// `retain_column`: the column that tells a row's time.
     pub retain_column: Option<String>,
+    /// `metrics`: names of the columns that are shown as metrics.
+    pub metrics: Option<Vec<String>>,
+    /// `metrics_name`: the column that names a row there.
+    pub metrics_name: Option<String>,
 }
 
 impl Statement {

@@ -136,7 +136,7 @@ impl Cluster {
         Process::start(&arguments, &variables)
     }
 
-    /// Where the HTTP APIs are.
+    /// Where the API of each process is.
     pub fn apis(&self) -> &[String] {
         &self.apis
     }

@@ -11,4 +11,5 @@ mod feed;
 mod input;
 mod jobs;
 mod outages;
+mod prometheus;
 mod replay;

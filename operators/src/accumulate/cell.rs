@@ -53,6 +53,19 @@ impl State {
         State { rows: 0, cells: cells.collect() }
     }
 
+    /// Bytes held outside of the value itself. Digits of sums are nearly always in it.
+    pub fn heap_size(&self) -> usize {
+        let cells = if self.cells.spilled() { self.cells.capacity() * size_of::<Cell>() } else { 0 };
+        let beside = self.cells.iter().map(|cell| match cell {
+            Cell::Count(_) | Cell::Integer(..) | Cell::Bools(..) => 0,
+            Cell::Float(held) => size_of_val(&**held),
+            Cell::Moments(held) => size_of_val(&**held),
+            Cell::Pairs(held) => size_of_val(&**held),
+            Cell::First(row) => row.as_ref().map_or(0, Row::heap_size),
+        });
+        cells + beside.sum::<usize>()
+    }
+
     /// Adds what `other` holds, an addition of the same grouping.
     pub fn add(&mut self, other: &State) {
         self.rows += other.rows;

@@ -8,8 +8,10 @@ mod cell;
 mod finish;
 mod partial;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -22,9 +24,10 @@ use finish::Finish;
 use partial::Partial;
 
 use crate::errors::Outcome;
+use crate::held::{Held, Hold, estimate};
 use crate::schedule::Schedule;
 use crate::stash::Stash;
-use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Time, Updates};
+use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Time, Updates, held};
 
 /// One aggregate of a grouping, as planned.
 #[derive(Clone, Debug)]
@@ -200,18 +203,20 @@ pub fn accumulate<'scope>(
             }
         },
     );
-    let route = Exchange::new(|part: &Part| part.0.route());
+    let (route, named) = (Exchange::new(|part: &Part| part.0.route()), name.to_owned());
     let outcomes =
         parts.unary_frontier::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(route, name, move |first, _| {
             let finish = Finish::new(&grouping);
-            let mut groups = Groups::default();
+            let groups = Rc::new(RefCell::new(Groups::default()));
+            held::register(&named, &groups);
             let mut start = (grouping.global && Row::default().route() % peers == index).then(|| {
-                groups.pin(Row::default(), State::new(&grouping));
+                groups.borrow_mut().pin(Row::default(), State::new(&grouping));
                 first
             });
             let mut stash: Stash<Part> = Stash::default();
             let mut expiring: Schedule<Vec<Row>> = Schedule::default();
             move |(input, frontier), output| {
+                let mut groups = groups.borrow_mut();
                 if let Some(capability) = start.take() {
                     let changes = vec![(Row::default(), State::new(&grouping), 1)];
                     output.session(&capability).give_iterator(finish.outcomes(*capability.time(), &changes));
@@ -272,6 +277,16 @@ type Change = (Row, State, Diff);
 struct Groups {
     states: HashMap<Row, State, ahash::RandomState>,
     pinned: Option<Row>,
+}
+
+impl Hold for Groups {
+    fn held(&self) -> Held {
+        let records = self.states.len();
+        // A byte of the table tells which places are taken.
+        let places = self.states.capacity() * (size_of::<(Row, State)>() + 1);
+        let beside = estimate(self.states.iter(), records, |(key, state)| key.heap_size() + state.heap_size());
+        Held { records, bytes: places + beside, batches: 1 }
+    }
 }
 
 impl Groups {

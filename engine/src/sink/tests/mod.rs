@@ -27,6 +27,7 @@ fn view(name: &str, fields: Vec<Field>, key: &[usize]) -> View {
         indexes: vec![],
         comment: Some(format!("what {name} is")),
         retain: None,
+        metrics: None,
     }
 }
 

@@ -97,7 +97,8 @@ async fn who_joins_late_gets_all_that_is_known() {
     let mut first = feeds.subscribe(source.clone(), &relations(), context());
     send.send(snapshot(1, [Some(1), Some(2), Some(3)])).await.unwrap();
     send.send(snapshot(2, [None, Some(4), Some(5)])).await.unwrap();
-    send.send(Event::Health(Health { time: 2, error: None, next_poll: 3 })).await.unwrap();
+    let health = Health { time: 2, took: Duration::ZERO, new: false, error: None, next_poll: 3 };
+    send.send(Event::Health(health)).await.unwrap();
     for expected in ["1: 1 2 3", "2: - 4 5", "health"] {
         assert_eq!(next(&mut first).await, expected);
     }

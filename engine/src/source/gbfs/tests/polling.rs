@@ -111,8 +111,11 @@ async fn discovery_leads_to_every_document() {
         assert_eq!(lines(first.tables[0].as_ref().unwrap()), ["s1 | GA | Garage A | 48.86 | 2.35 | 16 | north"]);
         let observed = "s1 | 16:02:10 | 6 | 2 | 3 | 3 | 2 | 1 | true | true | false | 15:53:20";
         assert_eq!(lines(first.tables[2].as_ref().unwrap()), [observed], "{version}");
+        let first = health(&mut events).await;
+        assert!(first.new && first.took > Duration::ZERO);
         // The same bytes again are no news.
-        assert_eq!(health(&mut events).await.error, None);
+        let second = health(&mut events).await;
+        assert_eq!((second.new, second.error), (false, None));
     }
 }
 
@@ -296,6 +299,7 @@ async fn a_document_that_lost_its_stations_is_held_back() {
     loop {
         match next(&mut events).await {
             Event::Rejected(refused) => assert!(refused[0].reason.contains("60 of 100 stations are gone")),
+            Event::Health(health) if health.new => {}
             Event::Health(health) => {
                 held += 1;
                 assert!(health.error.unwrap().contains("held back"));
