@@ -122,7 +122,8 @@ pub(super) async fn until_there<'a, T>(
         failures = failures.saturating_add(1);
         let time = (context.wall_clock_ms)();
         let wait = back_off(MISSING, failures, time);
-        let health = Health { time, error: Some(error), next_poll: time + wait.as_millis() as Time };
+        let next_poll = time + wait.as_millis() as Time;
+        let health = Health { time, took: Duration::ZERO, new: false, error: Some(error), next_poll };
         out.send(Event::Health(health)).await.ok()?;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

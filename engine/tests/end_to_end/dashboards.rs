@@ -8,15 +8,16 @@
 //! `VELIB_PICTURES=folder` has the dashboards drawn there.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use serde_json::{Value, json};
 use velib_engine::simulate::City;
 
-use super::cluster::{Cluster, eventually, free_port};
+use super::cluster::{Cluster, eventually};
 use super::feed;
+use super::prometheus::Prometheus;
 
 /// Of the city that is recorded.
 const STATIONS: usize = 200;
@@ -94,51 +95,6 @@ fn record(folder: &Path) {
     }
 }
 
-/// A Prometheus that scrapes these processes; killed when dropped.
-struct Prometheus {
-    child: Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Prometheus {
-    /// None, with a line that says so, where it is not installed.
-    fn start(targets: &[String]) -> Option<Prometheus> {
-        let folder = tempfile::tempdir().unwrap();
-        // The label `job` is that of the engine's metrics.
-        let config = json!({
-            "global": { "scrape_interval": "1s" },
-            "scrape_configs": [
-                { "job_name": "velib", "honor_labels": true, "static_configs": [{ "targets": targets }] },
-            ],
-        });
-        // JSON is YAML.
-        std::fs::write(folder.path().join("prometheus.yml"), config.to_string()).unwrap();
-        let address = format!("127.0.0.1:{}", free_port());
-        let child = Command::new("prometheus")
-            .current_dir(folder.path())
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error"])
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .spawn();
-        match child {
-            Ok(child) => Some(Prometheus { child, url: format!("http://{address}"), _folder: folder }),
-            Err(error) => {
-                eprintln!("SKIPPED: the queries of the dashboards are not run, for want of a Prometheus: {error}");
-                None
-            }
-        }
-    }
-}
-
 async fn submit(cluster: &Cluster, name: &str, text: &str, parameters: &Value) {
     let (code, answer) = cluster.submit(&json!({ "name": name, "text": text, "parameters": parameters })).await;
     assert_eq!(code, 201, "{name}: {answer}");
@@ -150,7 +106,9 @@ async fn every_query_of_every_panel_has_an_answer() {
         return;
     }
     let mut cluster = Cluster::start(2, 2).await;
-    let Some(prometheus) = Prometheus::start(cluster.apis()) else { return };
+    let Some(prometheus) = Prometheus::start(cluster.apis()) else {
+        return eprintln!("SKIPPED: prometheus is not installed, so no query of the dashboards is run");
+    };
     let watched = Instant::now();
 
     let city = feed::city().await;
@@ -190,7 +148,8 @@ async fn every_query_of_every_panel_has_an_answer() {
     let (_, server) = url.rsplit_once('@').unwrap();
     let postgres = format!("postgresql://velib_grafana:grafana@{server}");
     let minutes = watched.elapsed().as_secs().div_ceil(60).to_string();
-    let sources = ["--postgres", &postgres, "--prometheus", &prometheus.url, "--minutes", &minutes];
+    let prometheus = format!("http://{}", prometheus.address);
+    let sources = ["--postgres", &postgres, "--prometheus", &prometheus, "--minutes", &minutes];
     let checked = npm(&[&["run", "--silent", "check", "--"], &sources[..]].concat());
     if let Ok(pictures) = std::env::var("VELIB_PICTURES") {
         let drawn = npm(&[&["run", "--silent", "draw", "--"], &sources[..], &["--out", &pictures]].concat());

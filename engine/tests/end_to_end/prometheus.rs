@@ -12,16 +12,16 @@ use super::cluster::{Cluster, eventually, free_port};
 use super::feed::{self, Life, live_job, order, submission};
 
 /// Killed when dropped.
-struct Prometheus {
+pub struct Prometheus {
     child: Child,
-    address: String,
+    pub address: String,
     http: reqwest::Client,
     _folder: TempDir,
 }
 
 impl Prometheus {
     /// Reads `targets` every second. None where it is not installed.
-    fn start(targets: &[String]) -> Option<Prometheus> {
+    pub fn start(targets: &[String]) -> Option<Prometheus> {
         let folder = tempfile::tempdir().unwrap();
         let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/rules/*.yml");
         let config = format!(
