@@ -124,7 +124,7 @@ mod tests {
         let metrics = values.collect()[0].get_metric().to_vec();
         let text = |metric: &Metric| {
             let labels: Vec<&str> = metric.get_label().iter().map(LabelPair::value).collect();
-            format!("{} {}", labels.join(" "), metric.get_gauge().value())
+            format!("{} {}", labels.join(" "), metric.get_gauge().get_value())
         };
         metrics.iter().map(text).collect()
     }

@@ -257,7 +257,7 @@ mod tests {
         let told: Vec<_> = log.jobs[&1].places.iter().map(|(name, spent)| (name.as_str(), spent.as_millis())).collect();
         assert_eq!(told, [("other", 17), ("j.v.join", 51), ("j.v.accumulate", 7)]);
         assert_eq!(log.all.as_millis(), 75);
-        log.hear(at, ShutdownEvent { id: 4 }.into());
+        log.hear(Duration::from_millis(80), ShutdownEvent { id: 4 }.into());
         step(&mut log, 1, ScheduleEvent::start(4));
         step(&mut log, 1, ScheduleEvent::stop(4));
         assert_eq!(log.jobs[&1].places[1].1.as_millis(), 51, "it is gone");
