@@ -97,8 +97,6 @@ impl Drop for Dataflows {
 struct Log {
     /// Operators by timely's number: the dataflow, and the place there.
     operators: HashMap<usize, (usize, usize), ahash::RandomState>,
-    /// An operator without a name, which belongs to the one that is built next.
-    unnamed: Option<usize>,
     /// What runs now: since when, and how much of that was spent in what it runs.
     running: Vec<(Duration, Duration)>,
     /// Jobs by the index of their dataflow.
@@ -140,11 +138,6 @@ impl Log {
         let OperatesEvent { id, addr, name } = operator;
         let Some(busy) = self.jobs.get_mut(&addr[0]) else { return };
         let place = names::operator(&name).filter(|name| names::is_of(name, &busy.job)).map(|name| busy.place(name));
-        // Differential calls a join by no name of ours; what decodes its output follows it.
-        let unnamed = std::mem::replace(&mut self.unnamed, place.is_none().then_some(id));
-        if let (Some(place), Some(unnamed)) = (place, unnamed) {
-            self.operators.insert(unnamed, (addr[0], place));
-        }
         self.operators.insert(id, (addr[0], place.unwrap_or(0)));
     }
 }
@@ -238,7 +231,7 @@ mod tests {
     fn time_goes_to_what_ran_and_not_to_what_ran_that() {
         let mut log = Log::default();
         log.jobs.insert(1, Busy::of("j"));
-        let names = ["j", "Input", "j.v.join.left", "j.v.join.right", "Join", "j.v.join.decode", "j.v.accumulate.fold"];
+        let names = ["j", "Input", "j.v.join.left", "j.v.join.right", "j.v.join", "j.v.accumulate.fold"];
         for (id, name) in names.iter().enumerate() {
             let addr = if id == 0 { vec![1] } else { vec![1, id] };
             log.hear(Duration::ZERO, OperatesEvent { id, addr, name: (*name).into() }.into());
@@ -249,15 +242,15 @@ mod tests {
             log.hear(at, event.into());
         };
         step(&mut log, 5, ScheduleEvent::start(0));
-        for (id, took) in [(1, 10), (2, 20), (4, 30), (5, 1), (6, 7)] {
+        for (id, took) in [(1, 10), (2, 20), (4, 31), (5, 7)] {
             step(&mut log, 1, ScheduleEvent::start(id));
             step(&mut log, took, ScheduleEvent::stop(id));
         }
         step(&mut log, 2, ScheduleEvent::stop(0));
         let told: Vec<_> = log.jobs[&1].places.iter().map(|(name, spent)| (name.as_str(), spent.as_millis())).collect();
-        assert_eq!(told, [("other", 17), ("j.v.join", 51), ("j.v.accumulate", 7)]);
-        assert_eq!(log.all.as_millis(), 75);
-        log.hear(Duration::from_millis(80), ShutdownEvent { id: 4 }.into());
+        assert_eq!(told, [("other", 16), ("j.v.join", 51), ("j.v.accumulate", 7)]);
+        assert_eq!(log.all.as_millis(), 74);
+        log.hear(Duration::from_millis(79), ShutdownEvent { id: 4 }.into());
         step(&mut log, 1, ScheduleEvent::start(4));
         step(&mut log, 1, ScheduleEvent::stop(4));
         assert_eq!(log.jobs[&1].places[1].1.as_millis(), 51, "it is gone");
