@@ -54,9 +54,12 @@ fn names_are_of_the_house() {
         "transactions",
         "processes",
     ];
-    // Without a unit: what is or is not, or counts events that have no other name.
-    const PLAIN: [&str; 11] = [
+    // Without a unit: what is or is not, or counts events that have no other name; and rows that
+    // come and go.
+    const PLAIN: [&str; 13] = [
         "velib_source_info",
+        "velib_rows_in_total",
+        "velib_rows_out_total",
         "velib_job_status",
         "velib_database_up",
         "velib_ready",

@@ -177,7 +177,7 @@ async fn a_process_that_cannot_start_says_why() {
         (&["--api", &api, "--peers", &peers], &url, &[&taken, "another process"]),
         (&["--api", &api, "--config", &file], &url, &[&file, "no setting cluster.workerz", "workers"]),
         (&["--api", &api, "--config", "/nowhere.toml"], &url, &["/nowhere.toml", "No such file"]),
-        (&["--api", &api, "--peers", &peers, "--process", "2"], &url, &["cluster.process is 2", "counted from 0"]),
+        (&["--api", &api, "--peers", &peers, "--process", "2"], &url, &["cluster.process: it is 2", "counted from 0"]),
         (&["--api", &api], "", &["no database", "--database-url"]),
         (&["--api", &api], wrong, &["127.0.0.1:1", "TLS"]),
     ];
