@@ -46,7 +46,7 @@ export interface Answered {
 /** Connects, and looks what time it is for the feed. */
 export async function open(postgresUrl: string, prometheusUrl?: string, minutes?: number): Promise<Sources> {
     const postgres = await Postgres.connect(postgresUrl);
-    const newest = await postgres.table("SELECT max(as_of) FROM velib.frontier");
+    const newest = await postgres.table("SELECT max(as_of) FROM velib.frontier WHERE job IN ('occupancy', 'critical', 'trends')");
     const feedNow = new Date(Number(newest.fields[0]?.values[0] ?? Date.now()));
     return { postgres, prometheus: prometheusUrl ? new Prometheus(prometheusUrl) : undefined, feedNow, minutes };
 }
