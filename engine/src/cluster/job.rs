@@ -62,6 +62,8 @@ pub struct RunningJob {
     sink: SinkHandle,
     /// Looks at what waits.
     queues: JoinHandle<()>,
+    /// Tells what is committed.
+    told: JoinHandle<()>,
 }
 
 impl RunningJob {
@@ -98,7 +100,7 @@ impl RunningJob {
             (Reader { name, bounded: bound.source.bounded(), relations }, events)
         });
         let readers = readers.collect();
-        let committed = committed(prepared.plan.clone(), sink.progress(), Arc::clone(&entered));
+        let (committed, told) = committed(prepared.plan.clone(), sink.progress(), Arc::clone(&entered));
         let queues = Queues {
             job: prepared.plan.name.clone(),
             generation: Arc::clone(around.generation),
@@ -120,7 +122,7 @@ impl RunningJob {
             context: around.context.clone(),
         };
         let timeline = tokio::spawn(timeline.run(readers));
-        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), timeline, status, sink, queues })
+        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), timeline, status, sink, queues, told })
     }
 
     /// How its sources are.
@@ -157,7 +159,8 @@ impl RunningJob {
         let _ = self.generation.remove(self.id).await;
         let progress = self.sink.close().await;
         self.queues.abort();
-        let _ = self.queues.await;
+        // Nobody tells of it any more when it is forgotten.
+        let _ = tokio::join!(self.queues, self.told);
         metrics::forget(&self.prepared.plan.name);
         progress
     }
@@ -169,9 +172,13 @@ fn close(output: Output, as_of: Time) -> Closed {
 }
 
 /// Timestamps below this one are in the tables. Tells the metrics on the way.
-fn committed(job: Arc<Job>, mut progress: watch::Receiver<Progress>, entered: Arc<Entered>) -> watch::Receiver<Time> {
+fn committed(
+    job: Arc<Job>,
+    mut progress: watch::Receiver<Progress>,
+    entered: Arc<Entered>,
+) -> (watch::Receiver<Time>, JoinHandle<()>) {
     let (publish, committed) = watch::channel(0);
-    tokio::spawn(async move {
+    let told = tokio::spawn(async move {
         let mut last = Progress::default();
         while progress.changed().await.is_ok() {
             let now = progress.borrow_and_update().clone();
@@ -186,5 +193,5 @@ fn committed(job: Arc<Job>, mut progress: watch::Receiver<Progress>, entered: Ar
             }
         }
     });
-    committed
+    (committed, told)
 }
