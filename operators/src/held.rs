@@ -40,8 +40,11 @@ pub trait Hold {
     fn held(&self) -> Held;
 }
 
+/// By name, what holds something as long as it is there.
+type Holding = Vec<(String, Weak<RefCell<dyn Hold>>)>;
+
 thread_local! {
-    static HOLDING: RefCell<Vec<(String, Weak<RefCell<dyn Hold>>)>> = const { RefCell::new(vec![]) };
+    static HOLDING: RefCell<Holding> = const { RefCell::new(vec![]) };
 }
 
 /// Has `state`, as long as it is there, counted under `name`.
@@ -101,9 +104,9 @@ impl Hold for TraceBox<ValSpine<Row, Row, Time, Diff>> {
 mod tests {
     use super::*;
 
-    struct Some(Held);
+    struct Fixed(Held);
 
-    impl Hold for Some {
+    impl Hold for Fixed {
         fn held(&self) -> Held {
             self.0
         }
@@ -112,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_there_is_counted_by_name() {
         let held = |records| Held { records, bytes: 10 * records, batches: 1 };
-        let [a, b, c] = [1, 2, 3].map(|records| Rc::new(RefCell::new(Some(held(records)))));
+        let [a, b, c] = [1, 2, 3].map(|records| Rc::new(RefCell::new(Fixed(held(records)))));
         register("x", &a);
         register("x", &b);
         register("y", &c);

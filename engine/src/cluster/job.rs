@@ -61,6 +61,8 @@ pub struct RunningJob {
     tasks: JoinSet<()>,
     status: watch::Receiver<Status>,
     sink: SinkHandle,
+    /// Tells what is committed.
+    told: JoinHandle<()>,
 }
 
 impl RunningJob {
@@ -100,7 +102,7 @@ impl RunningJob {
             (reader, Box::new(move || feeds.subscribe(source, &relations, context)) as Subscribe)
         });
         let readers = readers.collect();
-        let committed = committed(prepared.plan.clone(), sink.progress(), shown, Arc::clone(&entered));
+        let (committed, told) = committed(prepared.plan.clone(), sink.progress(), shown, Arc::clone(&entered));
         let queues = Queues {
             job: prepared.plan.name.clone(),
             generation: Arc::clone(around.generation),
@@ -130,7 +132,7 @@ impl RunningJob {
             }
         });
         tasks.spawn(queues.watch());
-        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), tasks, status, sink })
+        Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), tasks, status, sink, told })
     }
 
     /// How its sources are.
@@ -173,6 +175,8 @@ impl RunningJob {
         // The generation may have ended on its own.
         let _ = self.generation.remove(self.id).await;
         let progress = self.sink.close().await;
+        // Nobody tells of it any more when it is forgotten.
+        let _ = self.told.await;
         metrics::forget(&self.prepared.plan.name);
         progress
     }
@@ -190,9 +194,9 @@ fn committed(
     mut progress: watch::Receiver<Progress>,
     shown: Time,
     entered: Arc<Entered>,
-) -> watch::Receiver<Time> {
+) -> (watch::Receiver<Time>, JoinHandle<()>) {
     let (publish, committed) = watch::channel(0);
-    tokio::spawn(async move {
+    let told = tokio::spawn(async move {
         let mut last = Progress::default();
         while progress.changed().await.is_ok() {
             let now = progress.borrow_and_update().clone();
@@ -207,5 +211,5 @@ fn committed(
             }
         }
     });
-    committed
+    (committed, told)
 }

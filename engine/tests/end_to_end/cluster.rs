@@ -142,6 +142,12 @@ impl Cluster {
         &self.apis
     }
 
+    /// What a process says in words.
+    pub async fn words(&self, process: usize, path: &str) -> (u16, String) {
+        let answer = self.http.get(format!("http://{}{path}", self.apis[process])).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
     /// `SIGKILL`.
     pub fn kill(&mut self, process: usize) {
         self.shaken = true;
