@@ -115,7 +115,7 @@ fn ageless(leaving: &[Leaving]) -> Vec<Leaving> {
 }
 
 /// Where `exprs` hold a column as it is.
-fn place_in<'a>(exprs: &'a [Expr]) -> impl Fn(usize) -> Option<usize> + 'a {
+fn place_in(exprs: &[Expr]) -> impl Fn(usize) -> Option<usize> + '_ {
     |c| exprs.iter().position(|e| column(e) == Some(c))
 }
 
