@@ -56,10 +56,7 @@ impl Images {
         docker(&["ps", "--quiet"])?;
         let image = |variable: &str, default: &str| {
             let image = std::env::var(variable).unwrap_or_else(|_| default.to_string());
-            match docker(&["image", "inspect", &image]).or_else(|_| docker(&["pull", &image])) {
-                Ok(_) => Ok(image),
-                Err(error) => Err(error),
-            }
+            docker(&["image", "inspect", &image]).or_else(|_| docker(&["pull", &image])).map(|_| image)
         };
         let runtime = image("VELIB_TEST_RUNTIME_IMAGE", "debian:bookworm-slim")?;
         Ok((runtime, image("VELIB_TEST_POSTGRES_IMAGE", "postgres:17.5-bookworm")?))
