@@ -133,7 +133,7 @@ const hourly = cells(
             series(`
 SELECT hour AS "time", area AS metric, rate AS value
 FROM \${occupancy}.area_hour
-WHERE ${inArea} AND $__timeFilter(hour)
+WHERE ${inArea} AND $__timeFilter(hour) AND rate IS NOT NULL
 ORDER BY hour, area`),
         ],
         interval: "1h",

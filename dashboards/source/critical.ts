@@ -102,14 +102,14 @@ ORDER BY since, name`),
 const areas = bars({
     title: "Areas with most alarms",
     description:
-        "Share of the stations of an area with an alarm for bikes or docks, of areas of four stations and more.",
+        "Share of the stations of an area with an alarm for bikes or docks, of areas of three stations and more.",
     empty: "No alarm stands",
     unit: "percentunit",
     queries: [
         rows(`
 SELECT area, share_empty + share_full AS share
 FROM \${critical}.critical_by_area
-WHERE ${inArea} AND stations >= 4 AND empty + "full" > 0
+WHERE ${inArea} AND stations >= 3 AND empty + "full" > 0
 ORDER BY share DESC, area
 LIMIT 18`),
     ],

@@ -32,6 +32,8 @@ pub fn failed(job: &Job) {
 pub fn progressed(job: &Job, upper: Option<Time>, as_of: Time, waiting_rows: usize, age: Option<Duration>) {
     let name = [job.name.as_str()];
     metrics::WAITING_ROWS.with_label_values(&name).set(waiting_rows as f64);
+    // It is there before anything fails, so that the first time is seen as one.
+    metrics::TRANSACTION_FAILURES.with_label_values(&name);
     let Some(upper) = upper else { return };
     metrics::COMMITTED.with_label_values(&name).set(upper as f64 / 1e3);
     for view in &job.views {
