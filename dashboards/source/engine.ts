@@ -282,7 +282,7 @@ const transactionRows = lines({
             `sum by (job) (rate(velib_transaction_rows_sum{${ofJob}}[$__rate_interval])) / sum by (job) (rate(velib_transaction_rows_count{${ofJob}}[$__rate_interval]))`,
             "{{job}}",
         ),
-        metric(`sum(rate(velib_transaction_failures_total{${ofJob}}[$__rate_interval])) * 60`, "failures a minute"),
+        metric(`(sum(rate(velib_transaction_failures_total{${ofJob}}[$__rate_interval])) or vector(0)) * 60`, "failures a minute"),
     ],
     fields: [field("failures a minute", { color: fixed(red), custom: { axisPlacement: "right" } })],
 });

@@ -150,9 +150,10 @@ async fn every_query_of_every_panel_has_an_answer() {
     let minutes = watched.elapsed().as_secs().div_ceil(60).to_string();
     let prometheus = format!("http://{}", prometheus.address);
     let sources = ["--postgres", &postgres, "--prometheus", &prometheus, "--minutes", &minutes];
-    let checked = npm(&[&["run", "--silent", "check", "--"], &sources[..]].concat());
+    let run = |script, more: &[&str]| npm(&[&["run", "--silent", script, "--"][..], &sources[..], more].concat());
+    let checked = run("check", &[]);
     if let Ok(pictures) = std::env::var("VELIB_PICTURES") {
-        let drawn = npm(&[&["run", "--silent", "draw", "--"], &sources[..], &["--out", &pictures]].concat());
+        let drawn = run("draw", &["--out", &pictures]);
         eprintln!("{}", drawn.unwrap_or_else(|said| panic!("{said}")));
     }
     eprintln!("{}", checked.unwrap_or_else(|said| panic!("{said}")));
