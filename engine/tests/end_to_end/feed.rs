@@ -75,16 +75,16 @@ pub fn totals(rows: &Rows) -> (i64, i64) {
 
 /// The city at the beginning; each poll brings the next document.
 pub async fn city() -> Running {
-    city_from(START).await
+    city_of(STATIONS, START).await
 }
 
-/// A city whose clock shows `start`, in seconds since 1970.
-pub async fn city_from(start: i64) -> Running {
+/// A city of so many stations, whose clock shows `start`, in seconds since 1970.
+pub async fn city_of(stations: usize, start: i64) -> Running {
     let address = "127.0.0.1:0".parse().unwrap();
     let start = DateTime::from_timestamp(start, 0);
     let settings = Settings {
         seed: SEED,
-        stations: STATIONS,
+        stations,
         step: Some(STEP as u32),
         changed_share: Some(CHANGED),
         start,
