@@ -69,8 +69,10 @@ impl Life {
     }
 }
 
-pub fn totals(rows: &Rows) -> (i64, i64) {
-    rows.iter().fold((0, 0), |(bikes, docks), row| (bikes + row.1, docks + row.2))
+/// Bikes, docks, and the sum of the squares of bikes: bikes move from one station to another, so that the first two
+/// are the same in every document, and only the last tells one document from another.
+pub fn totals(rows: &Rows) -> (i64, i64, i64) {
+    rows.iter().fold((0, 0, 0), |(bikes, docks, squares), row| (bikes + row.1, docks + row.2, squares + row.1 * row.1))
 }
 
 /// The city at the beginning; each poll brings the next document.
@@ -110,10 +112,12 @@ pub fn job(feed: &str, quartiers: &str) -> String {
              SELECT station_id, coalesce(quartiers_at(lon, lat), 'outside') AS area FROM velib.stations;
          CREATE MATERIALIZED VIEW by_station AS SELECT station_id, bikes, docks FROM velib.status;
          CREATE MATERIALIZED VIEW by_area AS
-             SELECT area, count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks
+             SELECT area, count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks,
+                 sum(bikes * bikes) AS squares
              FROM velib.status JOIN placed USING (station_id) GROUP BY area;
          CREATE MATERIALIZED VIEW total AS
-             SELECT count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks FROM velib.status;"
+             SELECT count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks, sum(bikes * bikes) AS squares
+             FROM velib.status;"
     )
 }
 
