@@ -69,22 +69,24 @@ impl Life {
     }
 }
 
-pub fn totals(rows: &Rows) -> (i64, i64) {
-    rows.iter().fold((0, 0), |(bikes, docks), row| (bikes + row.1, docks + row.2))
+/// Bikes, docks, and the sum of the squares of bikes: bikes move from one station to another, so that the first two
+/// are the same in every document, and only the last tells one document from another.
+pub fn totals(rows: &Rows) -> (i64, i64, i64) {
+    rows.iter().fold((0, 0, 0), |(bikes, docks, squares), row| (bikes + row.1, docks + row.2, squares + row.1 * row.1))
 }
 
 /// The city at the beginning; each poll brings the next document.
 pub async fn city() -> Running {
-    city_from(START).await
+    city_of(STATIONS, START).await
 }
 
-/// A city whose clock shows `start`, in seconds since 1970.
-pub async fn city_from(start: i64) -> Running {
+/// A city of so many stations, whose clock shows `start`, in seconds since 1970.
+pub async fn city_of(stations: usize, start: i64) -> Running {
     let address = "127.0.0.1:0".parse().unwrap();
     let start = DateTime::from_timestamp(start, 0);
     let settings = Settings {
         seed: SEED,
-        stations: STATIONS,
+        stations,
         step: Some(STEP as u32),
         changed_share: Some(CHANGED),
         start,
@@ -110,10 +112,12 @@ pub fn job(feed: &str, quartiers: &str) -> String {
              SELECT station_id, coalesce(quartiers_at(lon, lat), 'outside') AS area FROM velib.stations;
          CREATE MATERIALIZED VIEW by_station AS SELECT station_id, bikes, docks FROM velib.status;
          CREATE MATERIALIZED VIEW by_area AS
-             SELECT area, count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks
+             SELECT area, count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks,
+                 sum(bikes * bikes) AS squares
              FROM velib.status JOIN placed USING (station_id) GROUP BY area;
          CREATE MATERIALIZED VIEW total AS
-             SELECT count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks FROM velib.status;"
+             SELECT count(*) AS stations, sum(bikes) AS bikes, sum(docks) AS docks, sum(bikes * bikes) AS squares
+             FROM velib.status;"
     )
 }
 

@@ -136,7 +136,7 @@ async fn whatever_the_feed_answers_the_last_good_state_stays() {
 /// What a document from the future counts is now; what it says of times is not believed.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_from_the_future_are_left_out() {
-    let city = feed::city_from(chrono::Utc::now().timestamp()).await;
+    let city = feed::city_of(feed::STATIONS, chrono::Utc::now().timestamp()).await;
     let mut cluster = Cluster::start(1, 1).await;
     let reported = "
         CREATE MATERIALIZED VIEW reported AS

@@ -5,6 +5,7 @@
 //! however it ends.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cities;
 mod cluster;
 mod commands;
 mod dashboards;

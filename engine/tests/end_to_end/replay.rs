@@ -14,8 +14,8 @@ use super::feed::{self, Life, STATIONS, submission, totals};
 
 const READERS: usize = 4;
 
-/// What a transaction sees: `as_of`, stations, areas and the total, each as (stations, bikes, docks).
-type Sight = (i64, [(i64, i64, i64); 3]);
+/// What a transaction sees: `as_of`, then of stations, areas and the total how many stations, and their sums.
+type Sight = (i64, [(i64, (i64, i64, i64)); 3]);
 
 /// One transaction over all views; none before the first commit.
 async fn look(sql: &Client) -> Result<Option<Sight>, Error> {
@@ -25,29 +25,33 @@ async fn look(sql: &Client) -> Result<Option<Sight>, Error> {
         sql.batch_execute("ROLLBACK").await?;
         return Ok(None);
     };
-    let mut sums = [(0, 0, 0); 3];
+    let mut sums = [(0, (0, 0, 0)); 3];
     let views = [
-        ("by_station", "count(*)"),
-        ("by_area", "coalesce(sum(stations), 0)::bigint"),
-        ("total", "coalesce(sum(stations), 0)::bigint"),
+        ("by_station", "count(*)", "bikes * bikes"),
+        ("by_area", "coalesce(sum(stations), 0)::bigint", "squares"),
+        ("total", "coalesce(sum(stations), 0)::bigint", "squares"),
     ];
-    for (sum, (view, stations)) in sums.iter_mut().zip(views) {
+    for (sum, (view, stations, squares)) in sums.iter_mut().zip(views) {
         let text = format!(
-            "SELECT {stations}, coalesce(sum(bikes), 0)::bigint, coalesce(sum(docks), 0)::bigint FROM city.{view}"
+            "SELECT {stations}, coalesce(sum(bikes), 0)::bigint, coalesce(sum(docks), 0)::bigint,
+                 coalesce(sum({squares}), 0)::bigint FROM city.{view}"
         );
         let row = sql.query_one(&text, &[]).await?;
-        *sum = (row.get(0), row.get(1), row.get(2));
+        *sum = (row.get(0), (row.get(1), row.get(2), row.get(3)));
     }
     sql.batch_execute("COMMIT").await?;
     Ok(Some((as_of.get(0), sums)))
 }
 
-/// What the feed itself says: bikes and docks of each snapshot, by its time.
-struct Truth(BTreeMap<i64, (i64, i64)>);
+/// What the feed itself says: the sums of each snapshot, by its time.
+struct Truth(BTreeMap<i64, (i64, i64, i64)>);
 
 impl Truth {
     fn of(life: &Life) -> Truth {
-        Truth(life.states.iter().enumerate().map(|(k, rows)| (Life::time(k), totals(rows))).collect())
+        let truth = Truth(life.states.iter().enumerate().map(|(k, rows)| (Life::time(k), totals(rows))).collect());
+        let distinct: BTreeSet<_> = truth.0.values().collect();
+        assert!(distinct.len() * 10 > truth.0.len() * 9, "or a mixture of two snapshots could pass for one");
+        truth
     }
 
     /// Looks again and again until it is told to stop: stations, areas and the total always are those of one
@@ -56,8 +60,8 @@ impl Truth {
         let mut seen = vec![];
         while !stop.load(Ordering::Relaxed) {
             let Some((as_of, sums)) = look(sql).await.unwrap() else { continue };
-            let (bikes, docks) = *self.0.get(&as_of).unwrap_or_else(|| panic!("no snapshot has the time {as_of}"));
-            assert_eq!(sums, [(STATIONS as i64, bikes, docks); 3], "as of {as_of}");
+            let said = *self.0.get(&as_of).unwrap_or_else(|| panic!("no snapshot has the time {as_of}"));
+            assert_eq!(sums, [(STATIONS as i64, said); 3], "as of {as_of}");
             assert!(seen.last().is_none_or(|last| *last <= as_of), "{as_of} after {seen:?}");
             seen.push(as_of);
         }
