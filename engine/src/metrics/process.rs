@@ -59,13 +59,11 @@ mod tests {
 
     #[test]
     fn the_system_says_all_of_it() {
-        let mut busy = 0_u64;
-        let begun = std::time::Instant::now();
-        while begun.elapsed().as_millis() < 50 {
-            busy = std::hint::black_box(busy + 1);
+        let (before, begun) = (cpu_seconds(), std::time::Instant::now());
+        // However much else the machine has to do.
+        while cpu_seconds() < before + 0.02 {
+            assert!(begun.elapsed().as_secs() < 30, "no processor time is seen to pass");
         }
-        let file = fs::File::open("/proc/self/stat");
-        assert!(file.is_ok() && cpu_seconds() >= 0.02 && cpu_seconds() < 3_600.0, "{}", cpu_seconds());
         assert!((1 << 20..memory_limit_bytes()).contains(&resident_memory_bytes()));
         assert!(max_open_files() > 3);
     }
