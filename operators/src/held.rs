@@ -72,7 +72,7 @@ const SAMPLE: usize = 32;
 /// The sum of `size` over `items`, of which there are `len`, from a few of them.
 pub(crate) fn estimate<T>(items: impl Iterator<Item = T>, len: usize, size: impl Fn(T) -> usize) -> usize {
     let (count, sum) = items.take(SAMPLE).fold((0, 0), |(count, sum), item| (count + 1, sum + size(item)));
-    if count == 0 { 0 } else { sum * len / count }
+    (sum * len).checked_div(count).unwrap_or(0)
 }
 
 /// Bytes of rows in a vector: in it, and beside it.

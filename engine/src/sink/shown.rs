@@ -43,8 +43,10 @@ impl Shown {
     }
 }
 
-/// The keys of rows that go, and the rows that come.
-fn rows(view: &View, shown: &Metrics, changes: &Changes) -> Result<(Vec<String>, Vec<(String, Row)>), ArrowError> {
+/// The keys of rows that go, and the rows that come with theirs.
+type Moved = (Vec<String>, Vec<(String, Row)>);
+
+fn rows(view: &View, shown: &Metrics, changes: &Changes) -> Result<Moved, ArrowError> {
     let column = |i: &usize| changes.rows.column(*i);
     let words = FormatOptions::new().with_null("");
     let text = |i: &usize| ArrayFormatter::try_new(column(i), &words);

@@ -15,7 +15,8 @@ pub fn root() -> PathBuf {
 
 /// Past the harness, which keeps to itself what a test prints that passes.
 pub fn loudly(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut past_the_harness = std::io::stderr();
+    writeln!(past_the_harness, "{line}").unwrap();
 }
 
 /// What the command printed; or what it said when it failed.
