@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_row::SortField;
@@ -35,15 +35,13 @@ pub struct Layout {
     pub order: Vec<(usize, SortOptions)>,
     /// The first so many columns of the input are the value.
     pub columns: usize,
-    /// Rows with a null in the key are left out: they equal nothing.
-    pub skip_null_keys: bool,
 }
 
 impl Layout {
     /// Whole rows by `key`, in the order of their columns.
     pub fn by(schema: SchemaRef, key: Vec<usize>) -> Self {
         let columns = schema.fields().len();
-        Layout { schema, key, order: vec![], columns, skip_null_keys: false }
+        Layout { schema, key, order: vec![], columns }
     }
 
     /// Encodes keys.
@@ -78,10 +76,7 @@ impl Layout {
         let value_columns: Vec<_> = self.order.iter().map(|(i, _)| column(i)).chain(own).collect();
         let keys = keys.encode(&key_columns, rows.num_rows()).expect("columns of the layout");
         let values = values.encode(&value_columns, rows.num_rows()).expect("columns of the layout");
-        for (i, ((key, value), diff)) in keys.into_iter().zip(values).zip(updates.diffs()).enumerate() {
-            if self.skip_null_keys && key_columns.iter().any(|column| column.is_null(i)) {
-                continue;
-            }
+        for ((key, value), diff) in keys.into_iter().zip(values).zip(updates.diffs()) {
             give(((key, value), updates.time, *diff));
         }
     }
