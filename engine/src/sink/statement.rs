@@ -1,7 +1,7 @@
 //! The statements that move a view's table: rows come as arrays, one a column.
 //!
 //! Arrays, and not a staging table: for batches of the sizes that a feed makes they take half the time,
-//! and for large ones no more (`docs/adr/0000-sink-arrays-not-staging.md`).
+//! and for large ones no more (`docs/adr/0007-sink-arrays-not-staging.md`).
 
 use super::table::{MULTIPLICITY, Table};
 use crate::postgres::identifier;
