@@ -2,13 +2,16 @@
 //!
 //! Recorded sources come first, merged by their times. Then the live ones follow the clock: a snapshot
 //! enters at the time of its fetch, made not to go back, and time passes though a feed be silent, so that
-//! a feed that is down holds nobody up. All the sources of a job enter through one process, which closes a
-//! timestamp for all of them at once as soon as a snapshot is in.
+//! a feed that is down holds nobody up. All the sources of a job enter through one process, and time passes for all
+//! of them at once, in [steps](velib_operators::steps): as soon as a live snapshot is in; of recorded ones, as many at
+//! a time as are there, within an hour.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -35,9 +38,16 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { in_flight: 32, tick: Duration::from_secs(1), patience: Duration::from_secs(30) }
+        Settings { in_flight: 4, tick: Duration::from_secs(1), patience: Duration::from_secs(30) }
     }
 }
+
+/// Recorded snapshots of one step are from the same so many milliseconds,
+const STEP: Time = 3_600_000;
+/// have about as many rows,
+const STEP_ROWS: usize = 1 << 17;
+/// and follow each other so fast.
+const STEP_WAIT: Duration = Duration::from_millis(20);
 
 /// The timestamps at which something entered, and when that was.
 #[derive(Debug, Default)]
@@ -153,10 +163,18 @@ struct Open {
     head: Option<Snapshot>,
     ended: bool,
     seen: bool,
-    /// By relation, what it lists now.
-    current: BTreeMap<usize, Current>,
-    /// The inputs of the job that read each relation.
-    inputs: Vec<Vec<usize>>,
+    /// By relation.
+    relations: Vec<Known>,
+}
+
+/// What a relation has said.
+struct Known {
+    /// The inputs of the job that read it.
+    inputs: Vec<usize>,
+    /// What it lists, for those that read it now.
+    current: Option<Current>,
+    /// What enters with the next step: of an appended relation all rows, of another the last listing.
+    pending: Vec<RecordBatch>,
 }
 
 impl Timeline {
@@ -169,67 +187,84 @@ impl Timeline {
         let (recorded, live): (Vec<_>, Vec<_>) = readers
             .into_iter()
             .map(|(reader, subscribe)| {
-                let inputs = reader.relations.iter().map(|relation| {
+                let relations = reader.relations.iter().map(|relation| {
                     let of = |i: &usize| {
                         self.job.inputs[*i].source == reader.name && self.job.inputs[*i].relation == relation.name
                     };
-                    read.iter().copied().filter(of).collect()
+                    Known { inputs: read.iter().copied().filter(of).collect(), current: None, pending: vec![] }
                 });
-                let inputs = inputs.collect();
+                let relations = relations.collect();
                 self.status.send_modify(|status| {
                     status.sources.insert(reader.name.clone(), SourceStatus::default());
                 });
-                (Open { reader, head: None, ended: false, seen: false, current: BTreeMap::new(), inputs }, subscribe)
+                (Open { reader, head: None, ended: false, seen: false, relations }, subscribe)
             })
             .partition(|(open, _)| open.reader.bounded);
         let generation = Arc::clone(&self.generation);
-        tokio::select! {
-            replayed = self.replay(recorded) => replayed?,
+        let mut recorded = tokio::select! {
+            recorded = self.replay(recorded) => recorded?,
             _ = generation.ended() => return Err(GenerationError::Ended),
-        }
+        };
         if !live.is_empty() {
-            self.follow(live).await?;
+            self.follow(live, recorded).await?;
         } else if self.frontier() == 0 {
             // Nothing of it has a time: what there is, is as of now.
             let now = (self.context.wall_clock_ms)();
             self.entered.add(now);
-            self.pass(now + 1).await?;
+            self.pass(&mut recorded, now + 1).await?;
         }
         self.status.send_modify(|status| (status.caught_up, status.finished) = (true, true));
         Ok(())
     }
 
-    /// Recorded snapshots, in order of time.
-    async fn replay(&mut self, sources: Vec<(Open, Subscribe)>) -> Result<(), GenerationError> {
-        let mut sources: Vec<_> = sources.into_iter().map(|(open, subscribe)| (open, subscribe())).collect();
-        loop {
-            for (open, events) in &mut sources {
-                while open.head.is_none() && !open.ended {
-                    let event = events.next().await;
-                    self.hear(open, event.as_deref());
+    /// Recorded snapshots, in order of time. Yields the sources, with what has no time and enters with what comes next.
+    async fn replay(&mut self, sources: Vec<(Open, Subscribe)>) -> Result<Vec<Open>, GenerationError> {
+        let (mut opens, subscribe): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
+        let mut events: Vec<Subscription> = subscribe.into_iter().map(|subscribe| subscribe()).collect();
+        while let Some(first) = self.next_time(&mut opens, &mut events).await {
+            let (mut last, mut rows) = (first, 0);
+            loop {
+                for open in &mut opens {
+                    if let Some(snapshot) = open.head.take_if(|head| head.time == last) {
+                        rows += self.take(open, snapshot);
+                    }
                 }
-            }
-            let heads = sources.iter().filter_map(|(open, _)| open.head.as_ref());
-            let Some(time) = heads.map(|head| head.time).min() else { break };
-            let at = time.max(self.frontier());
-            for (open, _) in &mut sources {
-                if let Some(snapshot) = open.head.take_if(|head| head.time == time) {
-                    self.enter(open, at, &snapshot).await?;
+                if first == 0 || rows >= STEP_ROWS {
+                    break;
+                }
+                let next = tokio::time::timeout(STEP_WAIT, self.next_time(&mut opens, &mut events)).await;
+                match next {
+                    Ok(Some(time)) if time / STEP == first / STEP => last = time,
+                    _ => break,
                 }
             }
             // What is always there (zones) enters with what comes first.
-            if time > 0 {
-                self.pass(at + 1).await?;
+            if last > 0 {
+                let at = last.max(self.frontier());
+                self.entered.add(at);
+                self.pass(&mut opens, at + 1).await?;
                 self.wait_for_commits().await;
             }
         }
-        Ok(())
+        Ok(opens)
+    }
+
+    /// The time of the snapshot that comes next; none if all sources have ended. May be cancelled without loss.
+    async fn next_time(&self, opens: &mut [Open], events: &mut [Subscription]) -> Option<Time> {
+        for (open, events) in opens.iter_mut().zip(events) {
+            while open.head.is_none() && !open.ended {
+                let event = events.next().await;
+                self.hear(open, event.as_deref());
+            }
+        }
+        opens.iter().filter_map(|open| open.head.as_ref()).map(|head| head.time).min()
     }
 
     /// Live snapshots, as they come, and the clock.
-    async fn follow(&mut self, sources: Vec<(Open, Subscribe)>) -> Result<(), GenerationError> {
+    async fn follow(&mut self, sources: Vec<(Open, Subscribe)>, recorded: Vec<Open>) -> Result<(), GenerationError> {
         let (send, mut events) = mpsc::channel::<(usize, Option<Arc<Event>>)>(1);
         let (mut sources, subscribe): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
+        sources.extend(recorded);
         for (i, subscribe) in subscribe.into_iter().enumerate() {
             let (mut subscription, send) = (subscribe(), send.clone());
             tokio::spawn(async move {
@@ -258,9 +293,10 @@ impl Timeline {
                     self.hear(open, event.as_deref());
                     if let Some(snapshot) = open.head.take() {
                         let at = snapshot.time.max(self.frontier());
-                        self.enter(open, at, &snapshot).await?;
+                        self.take(open, snapshot);
                         if settled(&sources) {
-                            self.pass(at + 1).await?;
+                            self.entered.add(at);
+                            self.pass(&mut sources, at + 1).await?;
                             self.catch_up();
                             // A tick right after it would make two transactions of one.
                             tick.reset();
@@ -273,7 +309,7 @@ impl Timeline {
                 _ = tick.tick() => {
                     let now = (self.context.wall_clock_ms)();
                     if settled(&sources) && now > self.frontier() {
-                        self.pass(now).await?;
+                        self.pass(&mut sources, now).await?;
                         self.catch_up();
                     }
                 }
@@ -316,55 +352,56 @@ impl Timeline {
         }
     }
 
-    async fn enter(&self, open: &mut Open, at: Time, snapshot: &Snapshot) -> Result<(), GenerationError> {
+    /// Takes a snapshot in, to enter with the next step. Tells how many rows it has.
+    fn take(&self, open: &mut Open, snapshot: Snapshot) -> usize {
         open.seen = true;
-        let mut rows_in = 0;
-        for (relation, table) in snapshot.tables.iter().enumerate() {
-            let Some(rows) = table else { continue };
-            if !same_types(&rows.schema(), &open.reader.relations[relation].schema) {
-                let error = "it offers other columns than when the job was submitted: submit it again, with --replace";
-                let health =
-                    Health { time: at, took: Duration::ZERO, new: false, error: Some(error.into()), next_poll: at };
-                self.hear(open, Some(&Event::Health(health)));
-                return Ok(());
+        let tables = || {
+            let tables = snapshot.tables.iter().zip(&open.reader.relations);
+            tables.filter_map(|(rows, relation)| Some((rows.as_ref()?, relation)))
+        };
+        if !tables().all(|(rows, relation)| same_types(&rows.schema(), &relation.schema)) {
+            let error = "it offers other columns than when the job was submitted: submit it again, with --replace";
+            let (time, error) = (snapshot.time, Some(error.into()));
+            let health = Health { time, took: Duration::ZERO, new: false, error, next_poll: time };
+            self.hear(open, Some(&Event::Health(health)));
+            return 0;
+        }
+        let rows_in = tables().map(|(rows, _)| rows.num_rows()).sum();
+        for ((known, relation), rows) in open.relations.iter_mut().zip(&open.reader.relations).zip(snapshot.tables) {
+            let Some(rows) = rows.filter(|_| !known.inputs.is_empty()) else { continue };
+            if !relation.appended {
+                known.pending.clear();
             }
-            rows_in += rows.num_rows() as u64;
-            if open.inputs[relation].is_empty() {
-                continue;
-            }
-            let updates = if open.reader.relations[relation].appended {
-                Updates::insert(at, rows.clone())
-            } else {
-                let schema = open.reader.relations[relation].schema.clone();
-                let current = open
-                    .current
-                    .entry(relation)
-                    .or_insert_with(|| Current::new(schema).expect("the types of a relation have an ordered encoding"));
-                let (rows, diffs) = current.replace(rows.clone());
-                Updates::new(at, rows, diffs)
-            };
-            if updates.rows.num_rows() > 0 {
-                for input in &open.inputs[relation] {
+            known.pending.push(rows);
+        }
+        let at = snapshot.time.max(self.frontier());
+        observe::source::entered(&self.job.name, &open.reader.name, rows_in as u64, at);
+        self.status.send_modify(|status| {
+            let source = status.sources.entry(open.reader.name.clone()).or_default();
+            source.snapshots += 1;
+            source.rows += rows_in as u64;
+            source.last_snapshot = at;
+            source.error = None;
+        });
+        rows_in
+    }
+
+    /// A step: what was taken in enters at its end, the timestamp before `upper`.
+    async fn pass(&self, opens: &mut [Open], upper: Time) -> Result<(), GenerationError> {
+        if opens.iter().flat_map(|open| &open.relations).any(|known| !known.pending.is_empty()) {
+            self.entered.add(upper - 1);
+        }
+        for open in opens {
+            for (known, relation) in open.relations.iter_mut().zip(&open.reader.relations) {
+                let Some(updates) = known.enter(relation, upper - 1) else { continue };
+                for input in &known.inputs {
                     self.generation.feed(self.id, *input, updates.clone()).await?;
                 }
             }
         }
-        self.entered.add(at);
-        observe::source::entered(&self.job.name, &open.reader.name, rows_in, at);
-        self.status.send_modify(|status| {
-            let source = status.sources.entry(open.reader.name.clone()).or_default();
-            source.snapshots += 1;
-            source.rows += rows_in;
-            source.last_snapshot = at;
-            source.error = None;
-        });
-        Ok(())
-    }
-
-    async fn pass(&self, to: Time) -> Result<(), GenerationError> {
-        self.status.send_modify(|status| status.frontier = to);
-        metrics::FRONTIER.with_label_values(&[&self.job.name]).set(to as f64 / 1e3);
-        self.generation.advance(self.id, to).await
+        self.status.send_modify(|status| status.frontier = upper);
+        metrics::FRONTIER.with_label_values(&[&self.job.name]).set(upper as f64 / 1e3);
+        self.generation.advance(self.id, upper).await
     }
 
     /// Waits while as much is under way as may be.
@@ -372,6 +409,26 @@ impl Timeline {
         let (entered, limit) = (&self.entered, self.settings.in_flight);
         // The sink is gone: the job is about to be stopped, and nobody counts any more.
         let _ = self.committed.wait_for(|committed| entered.in_flight(*committed) < limit).await;
+    }
+}
+
+impl Known {
+    /// What is pending, as changes at `at`.
+    fn enter(&mut self, relation: &Relation, at: Time) -> Option<Updates> {
+        let last = self.pending.pop()?;
+        let updates = if relation.appended {
+            self.pending.push(last);
+            let rows = concat_batches(&self.pending[0].schema(), &self.pending).expect("the columns of the relation");
+            Updates::insert(at, rows)
+        } else {
+            let current = self.current.get_or_insert_with(|| {
+                Current::new(relation.schema.clone()).expect("the types of a relation have an ordered encoding")
+            });
+            let (rows, diffs) = current.replace(last);
+            Updates::new(at, rows, diffs)
+        };
+        self.pending.clear();
+        (updates.rows.num_rows() > 0).then_some(updates)
     }
 }
 

@@ -27,7 +27,7 @@ const PARK: Duration = Duration::from_millis(200);
 pub enum Feed {
     /// Rows of an input of a job.
     Rows(JobId, usize, Updates),
-    /// No input of the job gets rows before this timestamp any more.
+    /// No input of the job gets rows before this timestamp any more: a step of time ends before it.
     Advance(JobId, Time),
 }
 
@@ -88,8 +88,14 @@ impl Shared {
     }
 }
 
-/// The inputs of a job on this worker; none where rows do not enter.
-type Inputs = Vec<InputHandle<Time, CapacityContainerBuilder<Vec<Updates>>>>;
+/// The inputs of a job on this worker.
+#[derive(Default)]
+struct Inputs {
+    /// None where rows do not enter.
+    rows: Vec<InputHandle<Time, CapacityContainerBuilder<Vec<Updates>>>>,
+    /// Where steps end: told by one worker to all.
+    uppers: Option<InputHandle<Time, CapacityContainerBuilder<Vec<Time>>>>,
+}
 
 /// Runs until told to stop.
 pub fn run(
@@ -145,18 +151,21 @@ fn install(worker: &mut Worker, prepared: &Prepared, gather: usize, feeds: bool)
         }
     };
     // A job that reads nothing has an input as well, for its time to pass.
-    let mut handles: Inputs = (0..plan.inputs.len().max(1)).map(|_| InputHandle::new()).collect();
+    let mut rows: Vec<_> = (0..plan.inputs.len().max(1)).map(|_| InputHandle::new()).collect();
+    let mut uppers = InputHandle::new();
     worker.dataflow_named::<Time, _, _>(&plan.name, |scope| {
-        let inputs = handles.iter_mut().map(|handle| scope.input_from(handle)).collect();
-        render::job(scope, plan, inputs, gather, sink);
+        let inputs = rows.iter_mut().map(|handle| scope.input_from(handle)).collect();
+        let uppers = scope.input_from(&mut uppers);
+        render::job(scope, plan, inputs, uppers, gather, sink);
     });
-    if feeds { handles } else { vec![] }
+    let uppers = (worker.index() == 0).then_some(uppers);
+    if feeds { Inputs { rows, uppers } } else { Inputs::default() }
 }
 
 fn take_in(jobs: &mut HashMap<JobId, Inputs>, item: Feed) {
     match item {
         Feed::Rows(job, input, updates) => {
-            let Some(handle) = jobs.get_mut(&job).and_then(|inputs| inputs.get_mut(input)) else { return };
+            let Some(handle) = jobs.get_mut(&job).and_then(|inputs| inputs.rows.get_mut(input)) else { return };
             if *handle.time() < updates.time {
                 handle.advance_to(updates.time);
             }
@@ -164,11 +173,15 @@ fn take_in(jobs: &mut HashMap<JobId, Inputs>, item: Feed) {
             handle.flush();
         }
         Feed::Advance(job, time) => {
-            for handle in jobs.get_mut(&job).into_iter().flatten() {
-                if *handle.time() < time {
-                    handle.advance_to(time);
-                    handle.flush();
-                }
+            let Some(inputs) = jobs.get_mut(&job) else { return };
+            if let Some(uppers) = inputs.uppers.as_mut().filter(|uppers| *uppers.time() < time) {
+                uppers.send(time);
+                uppers.advance_to(time);
+                uppers.flush();
+            }
+            for handle in inputs.rows.iter_mut().filter(|handle| *handle.time() < time) {
+                handle.advance_to(time);
+                handle.flush();
             }
         }
     }

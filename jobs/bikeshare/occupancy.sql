@@ -5,8 +5,8 @@
 --   area_now            the same summed by area, and
 --   arrondissement_now    by arrondissement, and
 --   commune_now           by commune
---   station_hour        each station by the hour: averages over time, shares of time empty and full
---   area_hour           each area by the hour
+--   station_hour        each station by the hour that is over: averages over time, shares of time empty and full
+--   area_hour           each area by the hour that is over
 
 -- A GBFS feed: the address of its discovery document, or a path to recorded documents.
 SET PARAMETER feed = 'https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json';
@@ -27,6 +27,9 @@ SET PARAMETER silent_after = '2 hours';
 -- Between two snapshots that are further apart, nobody knows how a station was: such time does not count. At
 -- most an hour.
 SET PARAMETER longest_gap = '20 minutes';
+-- An hour is published so long after it began: when it is over, and the first snapshot of the next one is in.
+-- '0 seconds': as it goes; each snapshot then writes a row for every station.
+SET PARAMETER publish_after = '62 minutes';
 
 CREATE SOURCE velib FROM GBFS (url = $feed, poll = $poll, speed = $speed);
 CREATE SOURCE quartiers FROM GEOJSON (url = $quartiers, id = 'c_qu', name = 'l_qu');
@@ -288,7 +291,7 @@ WHERE until - since <= INTERVAL $longest_gap
   AND date_trunc('hour', since) < date_trunc('hour', until);
 
 -- Averages over time: each count weighs as long as it held. One state a station and hour is held, two days long.
-CREATE MATERIALIZED VIEW station_hour WITH (retain = '2 days', retain_column = 'hour') AS
+CREATE VIEW hours AS
 SELECT
     station_id,
     hour,
@@ -305,6 +308,11 @@ SELECT
     count(seen) AS snapshots
 FROM (SELECT * FROM span_ends UNION ALL SELECT * FROM span_starts) AS parts
 GROUP BY station_id, hour;
+
+CREATE MATERIALIZED VIEW station_hour WITH (retain = '2 days', retain_column = 'hour') AS
+SELECT *
+FROM hours
+WHERE now() >= hour + INTERVAL $publish_after;
 
 CREATE INDEX ON station_hour (hour);
 COMMENT ON VIEW station_hour IS 'Each station by the hour. An observation holds until the next one of its station; gaps do not count.';

@@ -7,7 +7,8 @@
 //!
 //! An operator is a free function over [`Rows`], one file each. Stateless ones work on whole columns;
 //! stateful ones wait until a timestamp is *closed* (no more input can come at it), then move their state
-//! and send what changed, so that every output is as exact as the input, timestamp by timestamp.
+//! and send what changed, so that every output is as exact as the input, timestamp by timestamp. Time passes in
+//! [`Steps`], and what it brings about by itself happens at the end of one.
 //!
 //! Invariants: nothing here reads a clock, does I/O, knows SQL text, or waits.
 
@@ -18,6 +19,7 @@ pub mod aggregate;
 pub mod arrange;
 pub mod errors;
 pub mod exact;
+pub mod exchange;
 pub mod held;
 pub mod join;
 pub mod map;
@@ -27,6 +29,7 @@ pub mod recompute;
 pub mod row;
 pub mod schedule;
 pub mod stash;
+pub mod steps;
 pub mod temporal;
 pub mod topk;
 pub mod updates;
@@ -34,6 +37,7 @@ pub mod window;
 
 pub use errors::Errors;
 pub use row::{Row, RowCodec};
+pub use steps::Steps;
 pub use updates::Updates;
 
 /// A logical timestamp: milliseconds, totally ordered.

@@ -8,10 +8,10 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::{Concatenate, Operator};
 use timely::dataflow::{Scope, Stream};
 
-use crate::accumulate::Expiry;
+use crate::accumulate::Age;
 use crate::errors::Messages;
 use crate::map::batch;
-use crate::{Diff, Row, RowCodec, Rows, Time, Updates, row};
+use crate::{Diff, Row, RowCodec, Rows, Steps, Time, Updates, row};
 
 /// What a job yields: its views, by index, and their errors.
 pub struct View<'scope> {
@@ -21,7 +21,7 @@ pub struct View<'scope> {
     pub schema: SchemaRef,
     /// Rows that leave memory when their time is past stay in the view's table: that they leave is no change of
     /// the view. (It would cancel what was said of them last, if both fell into one step of the frontier.)
-    pub retain: Option<Expiry>,
+    pub retain: Option<Age>,
     /// The errors met on the way.
     pub errors: Vec<Stream<'scope, Time, Messages>>,
 }
@@ -40,13 +40,14 @@ pub struct Closed {
 /// A row or a message of a view.
 type Change = (u32, Result<Row, String>, Diff);
 
-/// Brings the changes of all `views` to worker `index`, which hands them to `sink` as the frontier moves:
-/// once for each step of the frontier, changed or not. On other workers `sink` is never called.
+/// Brings the changes of all `views` to worker `index`, which hands them to `sink` as time passes: at the ends of
+/// steps, changed or not. On other workers `sink` is never called.
 pub fn output<'scope>(
     scope: Scope<'scope, Time>,
     name: &str,
     views: Vec<View<'scope>>,
     index: usize,
+    steps: &Steps,
     mut sink: impl FnMut(Closed) + 'static,
 ) {
     let codec = |schema: &SchemaRef| {
@@ -56,7 +57,7 @@ pub fn output<'scope>(
     let mut decoders = Vec::new();
     for (i, view) in views.into_iter().enumerate() {
         let encoder = codec(&view.schema);
-        let retain = view.retain;
+        let (retain, begun) = (view.retain, steps.clone());
         decoders.push((codec(&view.schema), view.schema.clone()));
         streams.push(view.rows.unary::<CapacityContainerBuilder<Vec<(Time, Change)>>, _, _, _>(
             Pipeline,
@@ -68,7 +69,7 @@ pub fn output<'scope>(
                         for updates in data.drain(..) {
                             let rows = encoder.encode(updates.rows.columns(), updates.rows.num_rows());
                             let rows = rows.expect("columns of the view").into_iter().zip(updates.diffs());
-                            let past = retain.map(|retain| past(&updates, retain));
+                            let past = retain.map(|retain| past(&updates, retain, begun.begin(updates.time)));
                             let stays = |at: usize, diff: Diff| diff < 0 && past.as_ref().is_some_and(|p| p[at]);
                             let rows = rows.enumerate().filter(|(at, (_, diff))| !stays(*at, **diff));
                             session
@@ -98,6 +99,7 @@ pub fn output<'scope>(
     let route = Exchange::new(move |_: &(Time, Change)| index as u64);
     let mut pending: std::collections::BTreeMap<Time, Vec<Change>> = Default::default();
     let mut reported = 0;
+    let steps = steps.clone();
     all.sink(route, name, move |(input, frontier)| {
         input.for_each(|_, data| {
             for (time, change) in data.drain(..) {
@@ -105,7 +107,8 @@ pub fn output<'scope>(
             }
         });
         // An empty frontier is a job being dropped: what it would still send is of no interest.
-        let Some(upper) = frontier.frontier().first().copied() else { return };
+        let Some(frontier) = frontier.frontier().first().copied() else { return };
+        let upper = steps.over(frontier);
         if !mine || upper <= reported {
             return;
         }
@@ -116,13 +119,13 @@ pub fn output<'scope>(
     });
 }
 
-/// The rows that have had their time.
-fn past(updates: &Updates, retain: Expiry) -> Vec<bool> {
+/// The rows that had had their time when the step began.
+fn past(updates: &Updates, retain: Age, begin: Time) -> Vec<bool> {
     let times = cast(updates.rows.column(retain.group), &DataType::Timestamp(TimeUnit::Millisecond, None));
     let times = times.expect("the planner checked that it is a timestamp");
     let times = times.as_primitive::<TimestampMillisecondType>();
     let due = |time: i64| (time.max(0) as Time).saturating_add(retain.after_ms);
-    times.iter().map(|time| time.is_some_and(|time| due(time) <= updates.time)).collect()
+    times.iter().map(|time| time.is_some_and(|time| due(time) < begin)).collect()
 }
 
 fn consolidate(upper: Time, changes: Vec<Change>, decoders: &[(RowCodec, SchemaRef)]) -> Closed {

@@ -2,7 +2,8 @@
 //!
 //! A row that arrives early waits for its time; one that is there is scheduled to leave. Both are kept by
 //! the timestamp at which they are due, in buckets that are consolidated as they grow, so that a row
-//! which comes and goes many times before its time costs no more than one.
+//! which comes and goes many times before its time costs no more than one. What is due within one of the
+//! [`Steps`] of time happens at its end.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use timely::dataflow::operators::Operator;
 use crate::held::{Held, Hold, estimate};
 use crate::map::{batch, take_rows};
 use crate::schedule::Schedule;
-use crate::{Diff, Row, RowCodec, Rows, Time, Updates, held, row};
+use crate::{Diff, Row, RowCodec, Rows, Steps, Time, Updates, held, row};
 
 /// Keeps each row from the timestamp in column `from` (inclusive) until that in column `until`
 /// (exclusive), both `Timestamp(Millisecond)`; a null means never. The two columns are not passed on:
@@ -29,8 +30,9 @@ pub fn temporal<'scope>(
     schema: SchemaRef,
     from: Option<usize>,
     until: Option<usize>,
+    steps: &Steps,
 ) -> Rows<'scope> {
-    let named = name.to_owned();
+    let (named, steps) = (name.to_owned(), steps.clone());
     input.unary_frontier::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, name, move |_, _| {
         let codec =
             RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types");
@@ -55,11 +57,18 @@ pub fn temporal<'scope>(
                 due.clear();
             }
             while let Some((capability, mut bucket)) = due.next_closed(frontier) {
-                bucket.consolidate(&codec, &schema);
-                let time: Time = *capability.time();
+                let end = steps.end(*capability.time());
+                while due.first().is_some_and(|next| next <= end)
+                    && let Some((_, more)) = due.next_closed(frontier)
+                {
+                    bucket.append(more);
+                }
+                if bucket.may_cancel() {
+                    bucket.consolidate(&codec, &schema);
+                }
                 output
-                    .session(&capability)
-                    .give_iterator(bucket.pieces.drain(..).map(|(rows, diffs)| Updates::new(time, rows, diffs)));
+                    .session(&capability.delayed(&end))
+                    .give_iterator(bucket.pieces.drain(..).map(|(rows, diffs)| Updates::new(end, rows, diffs)));
             }
         }
     })
@@ -140,6 +149,17 @@ impl Bucket {
         if self.rows > Self::SMALL.max(2 * self.consolidated) {
             self.consolidate(codec, schema);
         }
+    }
+
+    fn append(&mut self, more: Bucket) {
+        self.rows += more.rows;
+        self.pieces.extend(more.pieces);
+    }
+
+    /// Rows both come and go.
+    fn may_cancel(&self) -> bool {
+        let of = |sign: fn(&Diff) -> bool| self.pieces.iter().any(|(_, diffs)| diffs.values().iter().any(sign));
+        self.pieces.len() > 1 && of(|diff| *diff > 0) && of(|diff| *diff < 0)
     }
 
     fn consolidate(&mut self, codec: &RowCodec, schema: &SchemaRef) {

@@ -20,15 +20,15 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Concatenate, Input, Operator, Probe};
-use velib_operators::accumulate::{Accumulator, Expiry, Function, Grouping, Regression, accumulate, distinct};
+use velib_operators::accumulate::{Accumulator, Age, Function, Grouping, Regression, accumulate, distinct};
 use velib_operators::aggregate::{Call, aggregate};
 use velib_operators::arrange::Layout;
 use velib_operators::join::{Kind, On, Side, join};
 use velib_operators::map::{Program, map, project};
-use velib_operators::previous::previous;
+use velib_operators::previous::{self, previous};
 use velib_operators::temporal::temporal;
 use velib_operators::topk::topk;
-use velib_operators::{Diff, Errors, Expr, Rows, Time, Updates};
+use velib_operators::{Diff, Errors, Expr, Rows, Steps, Time, Updates};
 
 /// Values of a row; every column is a nullable integer.
 type Row = Vec<Option<i64>>;
@@ -355,7 +355,7 @@ fn grouping(group: Vec<usize>, aggregates: Vec<(Function, Vec<usize>, DataType)>
         output,
     });
     let (aggregates, global) = (aggregates.collect(), group.is_empty());
-    Grouping { input, group, aggregates, global, expiry: None, output }
+    Grouping { input, group, aggregates, global, expiry: None, shown: None, output }
 }
 
 fn groups(rows: &[Row], global: bool) -> BTreeMap<Option<i64>, Vec<Row>> {
@@ -385,7 +385,7 @@ fn accumulated_aggregates_subtract() {
         let build = builder(move |inputs, errors| {
             let group = if global { vec![] } else { vec![0] };
             let grouping = grouping(group, functions.clone(), schema(3));
-            accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, errors)
+            accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, &Steps::default(), errors)
         });
         check(&[3], false, build, move |inputs, _| {
             bag(groups(&inputs[0], global).into_iter().map(|(key, rows)| {
@@ -427,7 +427,7 @@ fn accumulated_extremes_of_rows_that_only_come() {
     ];
     let build = builder(move |inputs, errors| {
         let grouping = grouping(vec![0], functions.clone(), schema(2));
-        accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, errors)
+        accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, &Steps::default(), errors)
     });
     check(&[2], true, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
@@ -457,7 +457,7 @@ fn means_of_decimals_keep_their_scale() {
             Some(vec![column(0), Arc::new(CastExpr::new(decimal, DataType::Decimal128(10, 2), None)) as Expr]);
         let program = Program { predicates: vec![], outputs, schema: input.clone() };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
-        accumulate(rows, "accumulate", grouping(vec![0], functions.clone(), input.clone()), errors)
+        accumulate(rows, "accumulate", grouping(vec![0], functions.clone(), input.clone()), &Steps::default(), errors)
     });
     check(&[2], false, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
@@ -477,7 +477,7 @@ fn means_of_decimals_keep_their_scale() {
 
 #[test]
 fn distinct_rows() {
-    let build = builder(|inputs, errors| distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), errors));
+    let build = builder(|inputs, errors| distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), &Steps::default(), errors));
     check(&[2], false, build, |inputs, _| inputs[0].iter().map(|row| (row.clone(), 1)).collect());
 }
 
@@ -492,14 +492,14 @@ fn groups_leave_when_their_time_is_past() {
         let program = Program { predicates: vec![], outputs, schema: input.clone() };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
         let grouping = Grouping {
-            expiry: Some(Expiry { group: 0, after_ms: 20 }),
+            expiry: Some(Age { group: 0, after_ms: 20 }),
             ..grouping(vec![0], vec![(Function::Count, vec![], DataType::Int64)], input)
         };
-        accumulate(rows, "accumulate", grouping, errors)
+        accumulate(rows, "accumulate", grouping, &Steps::default(), errors)
     });
-    // Nothing comes later than the groups live: each leaves at its time and 20 ms.
+    // Nothing comes later than the groups live: each leaves when its time and 20 ms are past.
     check(&[2], false, build, |inputs, time| {
-        let there = |key: Option<i64>| key.is_none_or(|at| at + 22 > time as i64);
+        let there = |key: Option<i64>| key.is_none_or(|at| at + 22 >= time as i64);
         let groups = groups(&inputs[0], false).into_iter().filter(|(key, _)| there(*key));
         bag(groups.map(|(key, rows)| vec![key.map(|at| at + 2), Some(rows.len() as i64)]))
     });
@@ -588,7 +588,7 @@ fn rows_are_there_for_their_interval() {
         let outputs = vec![column(0), column(1), column(2), instant(1, 4, 0), instant(2, 5, 7)];
         let program = Program { predicates: vec![], outputs: Some(outputs), schema: Arc::new(Schema::new(fields)) };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
-        temporal(rows, "temporal", schema(3), Some(3), Some(4))
+        temporal(rows, "temporal", schema(3), Some(3), Some(4), &Steps::default())
     });
     check(&[3], false, build, |inputs, time| {
         let time = time as i64;
@@ -600,7 +600,9 @@ fn rows_are_there_for_their_interval() {
 #[test]
 fn each_row_beside_the_one_before() {
     let build = builder(|inputs, _| {
-        previous(inputs.into_iter().next().unwrap(), "previous", &schema(2), 2, &[0], &[1], schema(3))
+        let layout =
+            previous::Layout { schema: schema(2), columns: 2, partition: vec![0], order: 1, lags: vec![1] };
+        previous(inputs.into_iter().next().unwrap(), "previous", layout, schema(3))
     });
     for seed in 0..SEEDS {
         let steps = script(&mut Random(seed), &[2], true);
@@ -636,7 +638,7 @@ fn sums_of_floats_come_back_to_nothing() {
         let outputs = Some(vec![column(0), binary(float, Op::Multiply, tenth)]);
         let program = Program { predicates: vec![], outputs, schema: input.clone() };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
-        accumulate(rows, "sum", grouping(vec![0], vec![(Function::Sum, vec![1], DataType::Float64)], input), errors)
+        accumulate(rows, "sum", grouping(vec![0], vec![(Function::Sum, vec![1], DataType::Float64)], input), &Steps::default(), errors)
     });
     check(&[2], false, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {

@@ -18,7 +18,7 @@ use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::window::WindowExpr;
 use velib_operators::Expr;
-use velib_operators::accumulate::{Accumulation, Expiry};
+use velib_operators::accumulate::{Accumulation, Age};
 
 /// A job, planned: what it reads and the views that it maintains, in the order of the text.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Input {
     pub key: Vec<usize>,
     /// Rows are only ever added.
     pub appended: bool,
-    /// The column that never decreases from one timestamp to the next, equal within a timestamp.
+    /// The column that never decreases from one timestamp to the next.
     pub time_column: Option<usize>,
 }
 
@@ -192,7 +192,8 @@ pub struct Accumulate {
     pub aggregates: Vec<Accumulation>,
     /// One row even without input (no `GROUP BY`).
     pub global: bool,
-    pub expiry: Option<Expiry>,
+    pub expiry: Option<Age>,
+    pub shown: Option<Age>,
     /// The group columns, then the aggregates.
     pub schema: SchemaRef,
 }
@@ -246,6 +247,8 @@ pub struct Window {
 pub struct Previous {
     pub input: Node,
     pub partition: Vec<Expr>,
+    /// The column of time.
+    pub order: usize,
     /// What is carried over from the row before.
     pub lags: Vec<Expr>,
     pub schema: SchemaRef,

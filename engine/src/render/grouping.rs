@@ -28,9 +28,10 @@ impl<'scope> Render<'_, 'scope> {
             aggregates,
             global: node.global,
             expiry: node.expiry,
+            shown: node.shown,
             output: node.schema.clone(),
         };
-        accumulate(input, name, grouping, &mut self.errors)
+        accumulate(input, name, grouping, self.steps, &mut self.errors)
     }
 
     pub(super) fn aggregate(&mut self, node: &Aggregate, name: &str) -> Rows<'scope> {

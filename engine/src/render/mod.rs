@@ -10,44 +10,48 @@ mod ordered;
 
 use std::collections::{BTreeMap, HashMap};
 
-use timely::dataflow::Scope;
-use timely::dataflow::operators::{Concatenate, ToStream};
-use velib_operators::accumulate::Expiry;
+use timely::dataflow::operators::{Concat, Concatenate, ToStream};
+use timely::dataflow::{Scope, Stream};
+use velib_operators::accumulate::Age;
 use velib_operators::map::{Program, map, project};
 use velib_operators::output::{self, Closed};
-use velib_operators::{Errors, Expr, Rows, Time, Updates, temporal};
+use velib_operators::{Errors, Expr, Rows, Steps, Time, Updates, temporal};
 
 use crate::plan::names::Names;
 use crate::plan::{From, Job, Map, Node, Temporal};
 use expressions::Columns;
 
 /// Builds `job` over `inputs`, one stream for each of `Job::inputs`, or one that only tells the time where
-/// it has none. What its views yield comes together on worker `index`, where `sink` is called as the
-/// frontier moves.
+/// it has none; `uppers` tells of the [`Steps`] of time. What its views yield comes together on worker `index`, where
+/// `sink` is called as time passes.
 pub fn job<'scope>(
     scope: Scope<'scope, Time>,
     job: &Job,
     inputs: Vec<Rows<'scope>>,
+    uppers: Stream<'scope, Time, Vec<Time>>,
     index: usize,
     sink: impl FnMut(Closed) + 'static,
 ) {
+    let (told, steps) = Steps::told(uppers);
+    let inputs: Vec<_> = inputs.into_iter().map(|rows| rows.concat(told.clone())).collect();
     let mut collections: BTreeMap<usize, Rows<'scope>> = BTreeMap::new();
     let mut outputs = Vec::new();
     let mut built = HashMap::new();
     for (i, view) in job.views.iter().enumerate() {
         let names = Names::new(job, view);
         let errors = Errors::default();
-        let mut render = Render { scope, inputs: &inputs, views: &collections, built: &mut built, names, errors };
+        let (inputs, views, built, steps) = (&inputs, &collections, &mut built, &steps);
+        let mut render = Render { scope, inputs, views, built, steps, names, errors };
         let mut rows = render.node(&view.plan);
         if job.inputs.is_empty() {
             rows = scope.concatenate([rows, inputs[0].clone()]);
         }
         let errors = render.errors.take();
-        let retain = view.retain.map(|retain| Expiry { group: retain.column, after_ms: retain.after_ms });
+        let retain = view.retain.map(|retain| Age { group: retain.column, after_ms: retain.after_ms });
         outputs.push(output::View { rows: rows.clone(), schema: view.schema.clone(), retain, errors });
         collections.insert(i, rows);
     }
-    output::output(scope, &format!("{}.output", job.name), outputs, index, sink);
+    output::output(scope, &format!("{}.output", job.name), outputs, index, &steps, sink);
 }
 
 /// One view under construction.
@@ -57,6 +61,7 @@ struct Render<'a, 'scope> {
     views: &'a BTreeMap<usize, Rows<'scope>>,
     /// What the job has computed so far, by its plan: equal parts are built once.
     built: &'a mut HashMap<String, Rows<'scope>>,
+    steps: &'a Steps,
     names: Names,
     errors: Errors<'scope>,
 }
@@ -118,6 +123,6 @@ impl<'scope> Render<'_, 'scope> {
         let (from, until) = (bound(&node.from), bound(&node.until));
         let input = self.node(&node.input);
         let (input, _) = columns.evaluate(input, &format!("{name}.bounds"), &mut self.errors);
-        temporal::temporal(input, name, schema, from, until)
+        temporal::temporal(input, name, schema, from, until, self.steps)
     }
 }

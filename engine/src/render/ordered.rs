@@ -2,7 +2,7 @@
 
 use velib_operators::Rows;
 use velib_operators::arrange::Layout;
-use velib_operators::previous::previous;
+use velib_operators::previous::{self, previous};
 use velib_operators::topk::topk;
 use velib_operators::window::window;
 
@@ -39,9 +39,11 @@ impl<'scope> Render<'_, 'scope> {
         let schema = node.input.schema();
         // The lags stand behind the columns of the input; what they are computed of need not be there.
         let mut columns = Columns::of(&schema);
-        let partition: Vec<usize> = node.partition.iter().map(|expr| columns.place(expr)).collect();
-        let lags: Vec<usize> = node.lags.iter().map(|expr| columns.place(expr)).collect();
+        let partition = node.partition.iter().map(|expr| columns.place(expr)).collect();
+        let lags = node.lags.iter().map(|expr| columns.place(expr)).collect();
         let (input, keyed) = columns.evaluate(input, &format!("{name}.columns"), &mut self.errors);
-        previous(input, name, &keyed, schema.fields().len(), &partition, &lags, node.schema.clone())
+        let layout =
+            previous::Layout { schema: keyed, columns: schema.fields().len(), partition, order: node.order, lags };
+        previous(input, name, layout, node.schema.clone())
     }
 }

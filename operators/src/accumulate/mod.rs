@@ -10,11 +10,11 @@ mod partial;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, SchemaRef};
+use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
@@ -27,7 +27,7 @@ use crate::errors::Outcome;
 use crate::held::{Held, Hold, estimate};
 use crate::schedule::Schedule;
 use crate::stash::Stash;
-use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Time, Updates, held};
+use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Steps, Time, Updates, held};
 
 /// One aggregate of a grouping, as planned.
 #[derive(Clone, Debug)]
@@ -143,13 +143,12 @@ pub enum Regression {
     Sxy,
 }
 
-/// Groups leave memory when their time is past: the group whose column `group` holds a timestamp older
-/// than the frontier by `after_ms` is retracted.
+/// A moment in the life of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expiry {
+pub struct Age {
     /// Index of the group column, a timestamp.
     pub group: usize,
-    /// Milliseconds that a group outlives its time.
+    /// Milliseconds after it.
     pub after_ms: u64,
 }
 
@@ -164,20 +163,33 @@ pub struct Grouping {
     pub aggregates: Vec<Accumulator>,
     /// Without group columns: the one row is always there, input or not.
     pub global: bool,
-    /// When groups leave.
-    pub expiry: Option<Expiry>,
+    /// Groups leave memory when their time is past: one that was of this age when a step of time began is retracted
+    /// in that step, and what comes for it from then on is of no account.
+    pub expiry: Option<Age>,
+    /// Groups are kept back until they are of this age.
+    pub shown: Option<Age>,
     /// The group's columns, then the aggregates.
     pub output: SchemaRef,
 }
 
-/// What crosses to the worker that holds the group: its key, what is added, and when it expires.
-type Part = (Row, State, Time);
+/// What crosses to the worker that holds the group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Part {
+    key: Row,
+    /// What is added.
+    state: State,
+    /// When its time is past.
+    due: Time,
+    /// When it is shown.
+    shown: Time,
+}
 
 /// Keeps the aggregates of every group up to date.
 pub fn accumulate<'scope>(
     input: Rows<'scope>,
     name: &str,
     grouping: Grouping,
+    steps: &Steps,
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let scope = input.scope();
@@ -203,7 +215,7 @@ pub fn accumulate<'scope>(
             }
         },
     );
-    let (route, named) = (Exchange::new(|part: &Part| part.0.route()), name.to_owned());
+    let (route, named, steps) = (Exchange::new(|part: &Part| part.key.route()), name.to_owned(), steps.clone());
     let outcomes =
         parts.unary_frontier::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(route, name, move |first, _| {
             let finish = Finish::new(&grouping);
@@ -214,7 +226,9 @@ pub fn accumulate<'scope>(
                 first
             });
             let mut stash: Stash<Part> = Stash::default();
-            let mut expiring: Schedule<Vec<Row>> = Schedule::default();
+            let mut showing: Schedule<Vec<Row>> = Schedule::default();
+            // By when their time is past, then by the beginning of the step after.
+            let (mut expiring, mut leaving) = (Schedule::<Vec<Row>>::default(), Schedule::<Vec<Row>>::default());
             move |(input, frontier), output| {
                 let mut groups = groups.borrow_mut();
                 if let Some(capability) = start.take() {
@@ -227,22 +241,33 @@ pub fn accumulate<'scope>(
                 });
                 if frontier.is_empty() {
                     // The job is being dropped: what is yet to come does not come.
+                    showing.clear();
                     expiring.clear();
+                    leaving.clear();
                 }
                 loop {
-                    let expiry_first = match (expiring.first(), stash.first()) {
-                        (Some(due), Some(time)) => due <= time,
-                        (Some(_), None) => true,
-                        _ => false,
-                    };
-                    let (capability, changes) = if expiry_first {
-                        let Some((capability, keys)) = expiring.next_closed(frontier) else { break };
-                        (capability, keys.into_iter().filter_map(|key| groups.remove(key)).collect())
+                    while let Some((capability, keys)) = expiring.next_closed(frontier) {
+                        leaving.at(steps.end(*capability.time()) + 1, &capability).extend(keys);
+                    }
+                    // What happens by itself comes before what arrives in the same step.
+                    let before = |due: Option<Time>| due.is_some_and(|due| stash.first().is_none_or(|at| due <= at));
+                    let (capability, changes) = if before(leaving.first()) {
+                        let Some((capability, keys)) = leaving.next_closed(frontier) else { break };
+                        let changes = keys.into_iter().filter_map(|key| groups.remove(key)).collect();
+                        (capability.delayed(&steps.end(*capability.time())), changes)
+                    } else if before(showing.first()) {
+                        let Some((capability, keys)) = showing.next_closed(frontier) else { break };
+                        let changes = keys.into_iter().filter_map(|key| groups.show(key)).collect();
+                        (capability.delayed(&steps.end(*capability.time())), changes)
                     } else {
                         let Some((capability, parts)) = stash.next_closed(frontier) else { break };
-                        let changes = groups.add(*capability.time(), parts, |key, due| {
-                            if due != Time::MAX {
-                                expiring.at(due, &capability).push(key);
+                        let time = *capability.time();
+                        let changes = groups.add(steps.begin(time), time, parts, |part| {
+                            if part.shown > time {
+                                showing.at(part.shown, &capability).push(part.key.clone());
+                            }
+                            if part.due != Time::MAX {
+                                expiring.at(part.due.max(time), &capability).push(part.key.clone());
                             }
                         });
                         (capability, changes)
@@ -261,12 +286,13 @@ pub fn distinct<'scope>(
     input: Rows<'scope>,
     name: &str,
     schema: SchemaRef,
+    steps: &Steps,
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let group = (0..schema.fields().len()).collect();
-    let grouping =
-        Grouping { input: schema.clone(), group, aggregates: vec![], global: false, expiry: None, output: schema };
-    accumulate(input, name, grouping, errors)
+    let (aggregates, global, expiry, shown) = (vec![], false, None, None);
+    let grouping = Grouping { input: schema.clone(), group, aggregates, global, expiry, shown, output: schema };
+    accumulate(input, name, grouping, steps, errors)
 }
 
 /// A group's old or new state, to be sent with a diff.
@@ -275,58 +301,72 @@ type Change = (Row, State, Diff);
 /// The groups that this worker holds.
 #[derive(Default)]
 struct Groups {
-    states: HashMap<Row, State, ahash::RandomState>,
+    states: HashMap<Row, Kept, ahash::RandomState>,
     pinned: Option<Row>,
+}
+
+/// What is held of a group.
+struct Kept {
+    state: State,
+    /// It is not kept back.
+    shown: bool,
 }
 
 impl Hold for Groups {
     fn held(&self) -> Held {
         let records = self.states.len();
         // A byte of the table tells which places are taken.
-        let places = self.states.capacity() * (size_of::<(Row, State)>() + 1);
-        let beside = estimate(self.states.iter(), records, |(key, state)| key.heap_size() + state.heap_size());
+        let places = self.states.capacity() * (size_of::<(Row, Kept)>() + 1);
+        let beside = estimate(self.states.iter(), records, |(key, kept)| key.heap_size() + kept.state.heap_size());
         Held { records, bytes: places + beside, batches: 1 }
     }
 }
 
 impl Groups {
     fn pin(&mut self, key: Row, state: State) {
-        self.states.insert(key.clone(), state);
+        self.states.insert(key.clone(), Kept { state, shown: true });
         self.pinned = Some(key);
     }
 
     fn remove(&mut self, key: Row) -> Option<Change> {
-        let state = self.states.remove(&key)?;
-        (state.rows > 0).then_some((key, state, -1))
+        let Kept { state, shown } = self.states.remove(&key)?;
+        (shown && state.rows > 0).then_some((key, state, -1))
     }
 
-    /// Adds what arrived at `time`; `created` is told of new groups and when they are due.
-    fn add(&mut self, time: Time, parts: Vec<Part>, mut created: impl FnMut(Row, Time)) -> Vec<Change> {
+    /// A group is kept back no longer.
+    fn show(&mut self, key: Row) -> Option<Change> {
+        let kept = self.states.get_mut(&key)?;
+        if std::mem::replace(&mut kept.shown, true) || kept.state.rows == 0 {
+            return None;
+        }
+        Some((key, kept.state.clone(), 1))
+    }
+
+    /// Adds what arrived at `time`, in the step that begins at `begin`; `created` is told of new groups.
+    fn add(&mut self, begin: Time, time: Time, parts: Vec<Part>, mut created: impl FnMut(&Part)) -> Vec<Change> {
         let mut before: HashMap<Row, Option<State>, ahash::RandomState> = HashMap::default();
-        for (key, part, due) in parts {
-            if due <= time {
+        for part in parts {
+            if part.due < begin {
                 continue; // Its group is past: it has left, and stays as it was when it left.
             }
-            match self.states.entry(key) {
-                Entry::Occupied(mut held) => {
-                    if !before.contains_key(held.key()) {
-                        before.insert(held.key().clone(), Some(held.get().clone()));
-                    }
-                    held.get_mut().add(&part);
+            if let Some(kept) = self.states.get_mut(&part.key) {
+                if kept.shown && !before.contains_key(&part.key) {
+                    before.insert(part.key.clone(), Some(kept.state.clone()));
                 }
-                Entry::Vacant(free) => {
-                    before.entry(free.key().clone()).or_insert_with(|| {
-                        created(free.key().clone(), due);
-                        None
-                    });
-                    free.insert(part);
+                kept.state.add(&part.state);
+            } else {
+                created(&part);
+                let shown = part.shown <= time;
+                if shown {
+                    before.entry(part.key.clone()).or_insert(None);
                 }
+                self.states.insert(part.key, Kept { state: part.state, shown });
             }
         }
         let mut changes = Vec::with_capacity(2 * before.len());
         for (key, old) in before {
             let pinned = self.pinned.as_ref() == Some(&key);
-            let new = &self.states[&key];
+            let new = &self.states[&key].state;
             if old.as_ref() == Some(new) {
                 continue;
             }

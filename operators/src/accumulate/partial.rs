@@ -3,14 +3,12 @@
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::compute::SortOptions;
 use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType, UInt64Type,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, UInt64Type};
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
 use super::cell::{Cell, State};
-use super::{Accumulator, Function, Grouping, Part};
+use super::{Accumulator, Age, Function, Grouping, Part};
 use crate::row::hash;
 use crate::{Diff, Row, Time, Updates};
 
@@ -45,7 +43,7 @@ impl Partial {
         self.assign(updates);
         let diffs = updates.diffs();
         for (row, group) in self.of_row.iter().enumerate() {
-            self.groups[*group as usize].1.rows += diffs[row];
+            self.groups[*group as usize].state.rows += diffs[row];
         }
         for (index, aggregate) in self.grouping.aggregates.iter().enumerate() {
             let filter = aggregate.filter.map(|i| updates.rows.column(i).as_boolean());
@@ -68,19 +66,21 @@ impl Partial {
         self.of_row.clear();
         let rows = &updates.rows;
         let columns: Vec<ArrayRef> = self.grouping.group.iter().map(|i| rows.column(*i).clone()).collect();
-        let due = self.grouping.expiry.map(|expiry| {
-            let times = cast(&columns[expiry.group], &DataType::Timestamp(TimeUnit::Millisecond, None));
-            (times.expect("the planner checked that it is a timestamp"), expiry.after_ms)
-        });
-        let due_of = |row: usize| match &due {
-            Some((times, after)) if times.is_valid(row) => {
-                (times.as_primitive::<TimestampMillisecondType>().value(row).max(0) as Time).saturating_add(*after)
+        let moment = |age: Option<Age>, without: Time| {
+            let times = age.map(|age| (milliseconds(&columns[age.group]), age.after_ms));
+            move |row: usize| match &times {
+                Some((times, after)) if times.is_valid(row) => {
+                    (times.value(row).max(0) as Time).saturating_add(*after)
+                }
+                Some(_) => Time::MAX,
+                None => without,
             }
-            _ => Time::MAX,
         };
+        let (due, shown) = (moment(self.grouping.expiry, Time::MAX), moment(self.grouping.shown, 0));
+        let new = |key: Row, row: usize| Part { key, state: State::new(&self.grouping), due: due(row), shown: shown(row) };
         let Some(keys) = &self.keys else {
             if self.groups.is_empty() && rows.num_rows() > 0 {
-                self.groups.push((Row::default(), State::new(&self.grouping), Time::MAX));
+                self.groups.push(new(Row::default(), 0));
             }
             self.of_row.resize(rows.num_rows(), 0);
             return;
@@ -93,15 +93,15 @@ impl Partial {
             let groups = &mut self.groups;
             let entry = self.table.entry(
                 hashed,
-                |group| groups[*group as usize].0.as_slice() == bytes,
-                |group| groups[*group as usize].0.route(),
+                |group| groups[*group as usize].key.as_slice() == bytes,
+                |group| groups[*group as usize].key.route(),
             );
             let group = match entry {
                 hashbrown::hash_table::Entry::Occupied(held) => *held.get(),
                 hashbrown::hash_table::Entry::Vacant(free) => {
                     let group = groups.len() as u32;
                     free.insert(group);
-                    groups.push((Row::new(bytes), State::new(&self.grouping), due_of(row)));
+                    groups.push(new(Row::new(bytes), row));
                     group
                 }
             };
@@ -140,7 +140,7 @@ impl Target<'_> {
     /// Calls `add(cell, row, diff)` for each row of `rows`.
     fn each(self, rows: impl Iterator<Item = usize>, mut add: impl FnMut(&mut Cell, usize, Diff)) {
         for row in rows {
-            let cell = &mut self.groups[self.of_row[row] as usize].1.cells[self.index];
+            let cell = &mut self.groups[self.of_row[row] as usize].state.cells[self.index];
             add(cell, row, self.diffs[row]);
         }
     }
@@ -230,6 +230,18 @@ fn add_integer(cell: &mut Cell, value: i128, diff: Diff) {
 
 fn floats(column: &ArrayRef) -> arrow::array::Float64Array {
     cast(column, &DataType::Float64).expect("numbers become floats").as_primitive::<Float64Type>().clone()
+}
+
+/// The timestamps of a column in whole milliseconds, rounded up.
+fn milliseconds(column: &ArrayRef) -> Int64Array {
+    let DataType::Timestamp(unit, _) = column.data_type() else { panic!("the planner checked that it is a timestamp") };
+    let values = cast(column, &DataType::Int64).expect("timestamps are integers").as_primitive::<Int64Type>().clone();
+    match unit {
+        TimeUnit::Second => values.unary(|value| value.saturating_mul(1_000)),
+        TimeUnit::Millisecond => values,
+        TimeUnit::Microsecond => values.unary(|value| -(-value).div_euclid(1_000)),
+        TimeUnit::Nanosecond => values.unary(|value| -(-value).div_euclid(1_000_000)),
+    }
 }
 
 /// A column of numbers, in the width that sums take.

@@ -13,7 +13,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 /// What was refused in a file: by reason, how many rows, and the first of the values.
-pub(super) type Refused = BTreeMap<String, (usize, String)>;
+pub(in crate::source) type Refused = BTreeMap<String, (usize, String)>;
 
 /// The type of the time column in the output.
 pub(super) fn instant() -> DataType {
@@ -22,7 +22,7 @@ pub(super) fn instant() -> DataType {
 
 /// `batch` in the columns of `to`. A row with a value that cannot be converted is left out, as is one
 /// without a time in column `time`.
-pub(super) fn conform(
+pub(in crate::source) fn conform(
     batch: &RecordBatch,
     to: &SchemaRef,
     time: Option<usize>,

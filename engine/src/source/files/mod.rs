@@ -1,6 +1,6 @@
 //! FILES: recorded rows in Parquet, CSV or NDJSON, in the order of their time.
 
-mod conform;
+pub(super) mod conform;
 mod format;
 mod replay;
 

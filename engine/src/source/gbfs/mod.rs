@@ -2,13 +2,15 @@
 //!
 //! Every version (1.0 to 3.0), Vélib's own dialect and the Paris open-data export come out as one schema
 //! ([`relations`]). A document is read whatever its fields hold ([`document`]), judged ([`decode`]), doubted
-//! if it lost most of its stations ([`guard`]), and arrives by [`live`] polling or from a [`recording`].
+//! if it lost most of its stations ([`guard`]), and arrives by [`live`] polling or from a [`recording`],
+//! of documents or of tables ([`mod@parquet`]).
 
 mod columns;
 mod decode;
 mod document;
 mod guard;
 mod live;
+mod parquet;
 mod recording;
 mod relations;
 mod scalar;

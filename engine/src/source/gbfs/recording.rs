@@ -1,4 +1,4 @@
-//! Recorded documents, in the order of their times, as if they came now.
+//! Recorded documents, in the order of their times, as if they came now; or what they said, in Parquet.
 //!
 //! A thread reads and decodes, one document ahead; the task paces. A document's time is the one that its
 //! file is named after, else the document's own. Documents of the same time that say different things (a
@@ -17,7 +17,9 @@ use tokio::time::{Instant, sleep_until};
 use velib_operators::Time;
 
 use super::guard::{Guard, Standing};
+use super::parquet::{Stop, Tables};
 use super::{RecordedFeed, decode, document, relations};
+use crate::source::files::conform::Refused;
 use crate::source::{Context, Event, Rejection, local, local_time, poll};
 
 /// Events that are decoded ahead of the reader.
@@ -56,14 +58,44 @@ fn read_all(feed: &RecordedFeed, mut files: Vec<PathBuf>, context: &Context, out
     let mut playback = Playback::new(feed, (context.wall_clock_ms)());
     // Stable: files of the same time, and those that are not named after one, stay in the order of names.
     files.sort_by_key(|path| local_time::in_name(&local::name(path), feed.zone));
+    let mut tables = Tables::new(feed.speed.is_some());
     for path in files {
-        if read_file(&path, feed.max_bytes, &mut playback, out).is_err() {
+        let read = match local::name(&path).ends_with(".parquet") {
+            true => read_table(&path, &mut tables, out),
+            false => read_file(&path, feed.max_bytes, &mut playback, out),
+        };
+        if read.is_err() {
             return;
         }
     }
-    if let Some(last) = playback.flush() {
-        let _ = out.blocking_send(last);
+    for last in tables.flush().map(Event::Snapshot).into_iter().chain(playback.flush()) {
+        if out.blocking_send(last).is_err() {
+            return;
+        }
     }
+}
+
+fn read_table(path: &Path, tables: &mut Tables, out: &mpsc::Sender<Event>) -> Result<(), Gone> {
+    let mut refused = Refused::new();
+    let send = |snapshot| out.blocking_send(Event::Snapshot(snapshot)).map_err(|_| Gone);
+    let unreadable = match tables.read(path, &mut refused, send) {
+        Ok(()) => None,
+        Err(Stop::Unreadable(error)) => Some(format!("it cannot be read on: {error}")),
+        Err(Stop::Taken(gone)) => return Err(gone),
+    };
+    let (name, time) = (local::name(path), tables.now());
+    let left_out = refused.into_iter().map(|(why, (rows, sample))| (format!("{rows} rows left out: {why}"), sample));
+    let rejections = left_out.chain(unreadable.map(|why| (why, String::new()))).map(|(why, sample)| Rejection {
+        time,
+        relation: String::new(),
+        reason: format!("{name}: {why}"),
+        sample: Rejection::sample(&sample),
+    });
+    let rejections: Vec<_> = rejections.collect();
+    if rejections.is_empty() {
+        return Ok(());
+    }
+    out.blocking_send(Event::Rejected(rejections)).map_err(|_| Gone)
 }
 
 fn read_file(path: &Path, limit: usize, playback: &mut Playback, out: &mpsc::Sender<Event>) -> Result<(), Gone> {

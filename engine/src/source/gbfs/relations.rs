@@ -39,7 +39,7 @@ pub(super) static STATUS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// How each station was at each snapshot.
-static OBSERVATIONS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub(super) static OBSERVATIONS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let station = Field::new("station_id", DataType::Utf8, false);
     let mut fields = vec![station, Field::new("observed_at", instant(), false)];
     fields.extend(measures());
@@ -85,9 +85,17 @@ pub(super) fn snapshot(time: Time, stations: Option<RecordBatch>, status: Option
         columns.insert(1, Arc::new(observed_at) as ArrayRef);
         RecordBatch::try_new(OBSERVATIONS_SCHEMA.clone(), columns).expect("the columns of status and the time")
     });
+    listed(time, stations, status.zip(observations))
+}
+
+/// A snapshot at `time` of stations, and of how they are and were until then.
+pub(super) fn listed(
+    time: Time,
+    stations: Option<RecordBatch>,
+    observed: Option<(RecordBatch, RecordBatch)>,
+) -> Snapshot {
     let mut tables = vec![None; 3];
     tables[STATIONS] = stations;
-    tables[STATUS] = status;
-    tables[OBSERVATIONS] = observations;
+    (tables[STATUS], tables[OBSERVATIONS]) = observed.unzip();
     Snapshot { time, tables }
 }

@@ -69,13 +69,13 @@ impl Lowering<'_> {
         let order = self.order(&params.order_by, over)?;
         let properties = self.properties(&input);
         let in_time = match order.as_slice() {
-            [by] => !by.options.descending && column(&by.expr).is_some() && column(&by.expr) == properties.time,
-            _ => false,
+            [by] if !by.options.descending => column(&by.expr).filter(|by| Some(*by) == properties.time),
+            _ => None,
         };
         let lags: Option<Vec<&LogicalExpr>> = exprs.iter().map(|e| lag_argument(e)).collect();
-        if let (true, true, Some(lags)) = (properties.append_only, in_time, lags) {
+        if let (true, Some(order), Some(lags)) = (properties.append_only, in_time, lags) {
             let lags = lags.into_iter().map(|l| self.expr(l, over)).collect::<Result<_>>()?;
-            return Ok(Node::Previous(Box::new(Previous { input, partition, lags, schema })));
+            return Ok(Node::Previous(Box::new(Previous { input, partition, order, lags, schema })));
         }
         let context = PhysicalPlanningContext::default();
         let function = |e: &&LogicalExpr| create_window_expr(e, over, self.state.execution_props(), &context);
