@@ -240,7 +240,12 @@ impl Timeline {
             }
             // What is always there (zones) enters with what comes first.
             if last > 0 {
-                let at = last.max(self.frontier());
+                let frontier = self.frontier();
+                if frontier > 0 && first > frontier + STEP {
+                    // What becomes due in a gap does so before what comes after it.
+                    self.pass(&mut [], first).await?;
+                }
+                let at = last.max(frontier);
                 self.entered.add(at);
                 self.pass(&mut opens, at + 1).await?;
                 self.wait_for_commits().await;

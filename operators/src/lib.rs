@@ -27,6 +27,7 @@ pub mod output;
 pub mod previous;
 pub mod recompute;
 pub mod row;
+pub mod runs;
 pub mod schedule;
 pub mod stash;
 pub mod steps;

@@ -5,7 +5,7 @@
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, filter_record_batch, take};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 use timely::container::CapacityContainerBuilder;
@@ -13,6 +13,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
 use crate::errors::{Errors, Outcome, guarded, message};
+use crate::runs::by_run;
 use crate::{Diff, Expr, Rows, Updates};
 
 /// Predicates and outputs, bound to the columns of the input.
@@ -27,6 +28,14 @@ pub struct Program {
 }
 
 impl Program {
+    /// The same on batches of `schema`, where what follows from their timestamps is computed [run by run](by_run).
+    fn by_run(&self, schema: &Schema) -> Self {
+        let wrap = |exprs: &[Expr]| exprs.iter().map(|expr| by_run(expr, schema)).collect::<Result<Vec<_>>>();
+        let predicates = wrap(&self.predicates).expect("the planner typed them");
+        let outputs = self.outputs.as_ref().map(|outputs| wrap(outputs).expect("the planner typed them"));
+        Program { predicates, outputs, schema: self.schema.clone() }
+    }
+
     /// The result of one batch, and the messages of the rows that failed.
     pub fn run(&self, updates: Updates) -> (Option<Updates>, Vec<(String, Diff)>) {
         if updates.rows.num_rows() == 0 {
@@ -139,12 +148,14 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
 /// Runs `program` on every batch.
 pub fn map<'scope>(input: Rows<'scope>, name: &str, program: Program, errors: &mut Errors<'scope>) -> Rows<'scope> {
     let outcomes = input.unary::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(Pipeline, name, move |_, _| {
+        let mut bound: Option<Program> = None;
         move |input, output| {
             input.for_each(|capability, data| {
                 let mut session = output.session(&capability);
                 for updates in data.drain(..) {
                     let time = updates.time;
-                    let (result, failed) = program.run(updates);
+                    let bound = bound.get_or_insert_with(|| program.by_run(&updates.rows.schema()));
+                    let (result, failed) = bound.run(updates);
                     session.give_iterator(result.into_iter().map(Outcome::Rows));
                     session.give_iterator(failed.into_iter().map(|(text, diff)| Outcome::Fault(text, time, diff)));
                 }

@@ -33,9 +33,7 @@ impl Steps {
         let told = uppers.broadcast().unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(
             Pipeline,
             "steps",
-            move |_, _| {
-                move |input, _| input.for_each(|_, uppers| uppers.drain(..).for_each(|upper| heard.add(upper)))
-            },
+            move |_, _| move |input, _| input.for_each(|_, uppers| uppers.drain(..).for_each(|upper| heard.add(upper))),
         );
         (told, steps)
     }

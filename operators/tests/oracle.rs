@@ -355,7 +355,7 @@ fn grouping(group: Vec<usize>, aggregates: Vec<(Function, Vec<usize>, DataType)>
         output,
     });
     let (aggregates, global) = (aggregates.collect(), group.is_empty());
-    Grouping { input, group, aggregates, global, expiry: None, shown: None, output }
+    Grouping { input, group, aggregates, global, expiry: None, output }
 }
 
 fn groups(rows: &[Row], global: bool) -> BTreeMap<Option<i64>, Vec<Row>> {
@@ -477,7 +477,9 @@ fn means_of_decimals_keep_their_scale() {
 
 #[test]
 fn distinct_rows() {
-    let build = builder(|inputs, errors| distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), &Steps::default(), errors));
+    let build = builder(|inputs, errors| {
+        distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), &Steps::default(), errors)
+    });
     check(&[2], false, build, |inputs, _| inputs[0].iter().map(|row| (row.clone(), 1)).collect());
 }
 
@@ -600,8 +602,7 @@ fn rows_are_there_for_their_interval() {
 #[test]
 fn each_row_beside_the_one_before() {
     let build = builder(|inputs, _| {
-        let layout =
-            previous::Layout { schema: schema(2), columns: 2, partition: vec![0], order: 1, lags: vec![1] };
+        let layout = previous::Layout { schema: schema(2), columns: 2, partition: vec![0], order: 1, lags: vec![1] };
         previous(inputs.into_iter().next().unwrap(), "previous", layout, schema(3))
     });
     for seed in 0..SEEDS {
@@ -638,7 +639,13 @@ fn sums_of_floats_come_back_to_nothing() {
         let outputs = Some(vec![column(0), binary(float, Op::Multiply, tenth)]);
         let program = Program { predicates: vec![], outputs, schema: input.clone() };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
-        accumulate(rows, "sum", grouping(vec![0], vec![(Function::Sum, vec![1], DataType::Float64)], input), &Steps::default(), errors)
+        accumulate(
+            rows,
+            "sum",
+            grouping(vec![0], vec![(Function::Sum, vec![1], DataType::Float64)], input),
+            &Steps::default(),
+            errors,
+        )
     });
     check(&[2], false, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {

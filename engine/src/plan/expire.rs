@@ -1,5 +1,5 @@
 //! Which groups leave memory with time: those of a view that says `retain`, and those that a temporal
-//! filter above hides for good. And which are kept back until a temporal filter above lets them through.
+//! filter above hides for good.
 //!
 //! Rows that are past leave every grouping that knows their time, at the same moment, so that what is
 //! above never sees a group half gone.
@@ -35,32 +35,6 @@ pub(crate) fn expire_below(temporal: &mut Temporal) {
     if matches!(temporal.input.schema().field(at).data_type(), DataType::Timestamp(..)) {
         let after_ms = u64::try_from(offset_ms).unwrap_or(0) + EXPIRY_MARGIN_MS;
         expire_column(&mut temporal.input, at, after_ms);
-    }
-}
-
-/// A temporal filter that lets groups through when they are of an age need not see them before.
-pub(crate) fn show_below(temporal: &mut Temporal) {
-    let Some((at, offset_ms)) = temporal.from.as_ref().and_then(column_and_offset) else { return };
-    if let (DataType::Timestamp(..), Ok(after_ms)) =
-        (temporal.input.schema().field(at).data_type(), u64::try_from(offset_ms))
-        && show_column(&mut temporal.input, at, after_ms)
-    {
-        temporal.from = None;
-    }
-}
-
-/// Has the grouping right below show its groups only when they are of this age. False: there is none.
-fn show_column(node: &mut Node, at: usize, after_ms: u64) -> bool {
-    match node {
-        Node::Accumulate(n) if at < n.group.len() && n.shown.is_none() => {
-            n.shown = Some(Age { group: at, after_ms });
-            true
-        }
-        Node::Map(n) => match &n.outputs {
-            None => show_column(&mut n.input, at, after_ms),
-            Some(outputs) => column(&outputs[at]).is_some_and(|below| show_column(&mut n.input, below, after_ms)),
-        },
-        _ => false,
     }
 }
 

@@ -189,8 +189,7 @@ fn held(node: &Node, name: &str) -> Vec<String> {
         Node::Accumulate(n) => {
             let one = if n.global { "holds one row" } else { "holds one row a group" };
             let expiry = n.expiry.map(|e| format!(", for {} after {}", length(e.after_ms), show(&n.group[e.group])));
-            let shown = n.shown.map(|e| format!(", shown {} after {}", length(e.after_ms), show(&n.group[e.group])));
-            vec![format!("{one}{}{} for {name}", expiry.unwrap_or_default(), shown.unwrap_or_default())]
+            vec![format!("{one}{} for {name}", expiry.unwrap_or_default())]
         }
         Node::Aggregate(n) => {
             vec![format!("holds the rows of each group arranged by [{}] for {name}", list(&n.group, ", "))]

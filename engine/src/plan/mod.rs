@@ -193,7 +193,6 @@ pub struct Accumulate {
     /// One row even without input (no `GROUP BY`).
     pub global: bool,
     pub expiry: Option<Age>,
-    pub shown: Option<Age>,
     /// The group columns, then the aggregates.
     pub schema: SchemaRef,
 }

@@ -28,7 +28,6 @@ impl<'scope> Render<'_, 'scope> {
             aggregates,
             global: node.global,
             expiry: node.expiry,
-            shown: node.shown,
             output: node.schema.clone(),
         };
         accumulate(input, name, grouping, self.steps, &mut self.errors)

@@ -166,8 +166,6 @@ pub struct Grouping {
     /// Groups leave memory when their time is past: one that was of this age when a step of time began is retracted
     /// in that step, and what comes for it from then on is of no account.
     pub expiry: Option<Age>,
-    /// Groups are kept back until they are of this age.
-    pub shown: Option<Age>,
     /// The group's columns, then the aggregates.
     pub output: SchemaRef,
 }
@@ -180,8 +178,6 @@ struct Part {
     state: State,
     /// When its time is past.
     due: Time,
-    /// When it is shown.
-    shown: Time,
 }
 
 /// Keeps the aggregates of every group up to date.
@@ -226,7 +222,6 @@ pub fn accumulate<'scope>(
                 first
             });
             let mut stash: Stash<Part> = Stash::default();
-            let mut showing: Schedule<Vec<Row>> = Schedule::default();
             // By when their time is past, then by the beginning of the step after.
             let (mut expiring, mut leaving) = (Schedule::<Vec<Row>>::default(), Schedule::<Vec<Row>>::default());
             move |(input, frontier), output| {
@@ -241,7 +236,6 @@ pub fn accumulate<'scope>(
                 });
                 if frontier.is_empty() {
                     // The job is being dropped: what is yet to come does not come.
-                    showing.clear();
                     expiring.clear();
                     leaving.clear();
                 }
@@ -249,23 +243,18 @@ pub fn accumulate<'scope>(
                     while let Some((capability, keys)) = expiring.next_closed(frontier) {
                         leaving.at(steps.end(*capability.time()) + 1, &capability).extend(keys);
                     }
-                    // What happens by itself comes before what arrives in the same step.
-                    let before = |due: Option<Time>| due.is_some_and(|due| stash.first().is_none_or(|at| due <= at));
-                    let (capability, changes) = if before(leaving.first()) {
+                    let first = match (leaving.first(), stash.first()) {
+                        (Some(begin), Some(time)) => begin <= time,
+                        (begin, _) => begin.is_some(),
+                    };
+                    let (capability, changes) = if first {
                         let Some((capability, keys)) = leaving.next_closed(frontier) else { break };
                         let changes = keys.into_iter().filter_map(|key| groups.remove(key)).collect();
-                        (capability.delayed(&steps.end(*capability.time())), changes)
-                    } else if before(showing.first()) {
-                        let Some((capability, keys)) = showing.next_closed(frontier) else { break };
-                        let changes = keys.into_iter().filter_map(|key| groups.show(key)).collect();
                         (capability.delayed(&steps.end(*capability.time())), changes)
                     } else {
                         let Some((capability, parts)) = stash.next_closed(frontier) else { break };
                         let time = *capability.time();
-                        let changes = groups.add(steps.begin(time), time, parts, |part| {
-                            if part.shown > time {
-                                showing.at(part.shown, &capability).push(part.key.clone());
-                            }
+                        let changes = groups.add(steps.begin(time), parts, |part| {
                             if part.due != Time::MAX {
                                 expiring.at(part.due.max(time), &capability).push(part.key.clone());
                             }
@@ -290,8 +279,8 @@ pub fn distinct<'scope>(
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let group = (0..schema.fields().len()).collect();
-    let (aggregates, global, expiry, shown) = (vec![], false, None, None);
-    let grouping = Grouping { input: schema.clone(), group, aggregates, global, expiry, shown, output: schema };
+    let grouping =
+        Grouping { input: schema.clone(), group, aggregates: vec![], global: false, expiry: None, output: schema };
     accumulate(input, name, grouping, steps, errors)
 }
 
@@ -301,72 +290,53 @@ type Change = (Row, State, Diff);
 /// The groups that this worker holds.
 #[derive(Default)]
 struct Groups {
-    states: HashMap<Row, Kept, ahash::RandomState>,
+    states: HashMap<Row, State, ahash::RandomState>,
     pinned: Option<Row>,
-}
-
-/// What is held of a group.
-struct Kept {
-    state: State,
-    /// It is not kept back.
-    shown: bool,
 }
 
 impl Hold for Groups {
     fn held(&self) -> Held {
         let records = self.states.len();
         // A byte of the table tells which places are taken.
-        let places = self.states.capacity() * (size_of::<(Row, Kept)>() + 1);
-        let beside = estimate(self.states.iter(), records, |(key, kept)| key.heap_size() + kept.state.heap_size());
+        let places = self.states.capacity() * (size_of::<(Row, State)>() + 1);
+        let beside = estimate(self.states.iter(), records, |(key, state)| key.heap_size() + state.heap_size());
         Held { records, bytes: places + beside, batches: 1 }
     }
 }
 
 impl Groups {
     fn pin(&mut self, key: Row, state: State) {
-        self.states.insert(key.clone(), Kept { state, shown: true });
+        self.states.insert(key.clone(), state);
         self.pinned = Some(key);
     }
 
     fn remove(&mut self, key: Row) -> Option<Change> {
-        let Kept { state, shown } = self.states.remove(&key)?;
-        (shown && state.rows > 0).then_some((key, state, -1))
+        let state = self.states.remove(&key)?;
+        (state.rows > 0).then_some((key, state, -1))
     }
 
-    /// A group is kept back no longer.
-    fn show(&mut self, key: Row) -> Option<Change> {
-        let kept = self.states.get_mut(&key)?;
-        if std::mem::replace(&mut kept.shown, true) || kept.state.rows == 0 {
-            return None;
-        }
-        Some((key, kept.state.clone(), 1))
-    }
-
-    /// Adds what arrived at `time`, in the step that begins at `begin`; `created` is told of new groups.
-    fn add(&mut self, begin: Time, time: Time, parts: Vec<Part>, mut created: impl FnMut(&Part)) -> Vec<Change> {
+    /// Adds what arrived in the step that begins at `begin`; `created` is told of new groups.
+    fn add(&mut self, begin: Time, parts: Vec<Part>, mut created: impl FnMut(&Part)) -> Vec<Change> {
         let mut before: HashMap<Row, Option<State>, ahash::RandomState> = HashMap::default();
         for part in parts {
             if part.due < begin {
                 continue; // Its group is past: it has left, and stays as it was when it left.
             }
-            if let Some(kept) = self.states.get_mut(&part.key) {
-                if kept.shown && !before.contains_key(&part.key) {
-                    before.insert(part.key.clone(), Some(kept.state.clone()));
+            if let Some(held) = self.states.get_mut(&part.key) {
+                if !before.contains_key(&part.key) {
+                    before.insert(part.key.clone(), Some(held.clone()));
                 }
-                kept.state.add(&part.state);
+                held.add(&part.state);
             } else {
                 created(&part);
-                let shown = part.shown <= time;
-                if shown {
-                    before.entry(part.key.clone()).or_insert(None);
-                }
-                self.states.insert(part.key, Kept { state: part.state, shown });
+                before.entry(part.key.clone()).or_insert(None);
+                self.states.insert(part.key, part.state);
             }
         }
         let mut changes = Vec::with_capacity(2 * before.len());
         for (key, old) in before {
             let pinned = self.pinned.as_ref() == Some(&key);
-            let new = &self.states[&key].state;
+            let new = &self.states[&key];
             if old.as_ref() == Some(new) {
                 continue;
             }

@@ -8,7 +8,7 @@ use arrow_row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
 use super::cell::{Cell, State};
-use super::{Accumulator, Age, Function, Grouping, Part};
+use super::{Accumulator, Function, Grouping, Part};
 use crate::row::hash;
 use crate::{Diff, Row, Time, Updates};
 
@@ -66,18 +66,12 @@ impl Partial {
         self.of_row.clear();
         let rows = &updates.rows;
         let columns: Vec<ArrayRef> = self.grouping.group.iter().map(|i| rows.column(*i).clone()).collect();
-        let moment = |age: Option<Age>, without: Time| {
-            let times = age.map(|age| (milliseconds(&columns[age.group]), age.after_ms));
-            move |row: usize| match &times {
-                Some((times, after)) if times.is_valid(row) => {
-                    (times.value(row).max(0) as Time).saturating_add(*after)
-                }
-                Some(_) => Time::MAX,
-                None => without,
-            }
+        let due = self.grouping.expiry.map(|age| (milliseconds(&columns[age.group]), age.after_ms));
+        let due = |row: usize| match &due {
+            Some((times, after)) if times.is_valid(row) => (times.value(row).max(0) as Time).saturating_add(*after),
+            _ => Time::MAX,
         };
-        let (due, shown) = (moment(self.grouping.expiry, Time::MAX), moment(self.grouping.shown, 0));
-        let new = |key: Row, row: usize| Part { key, state: State::new(&self.grouping), due: due(row), shown: shown(row) };
+        let new = |key: Row, row: usize| Part { key, state: State::new(&self.grouping), due: due(row) };
         let Some(keys) = &self.keys else {
             if self.groups.is_empty() && rows.num_rows() > 0 {
                 self.groups.push(new(Row::default(), 0));

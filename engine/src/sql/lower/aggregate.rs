@@ -234,7 +234,7 @@ fn accumulate(input: Node, mut group: Vec<Expr>, mut planned: Vec<Planned>, sche
 
 fn grouped(input: Node, group: Vec<Expr>, aggregates: Vec<Accumulation>, schema: SchemaRef) -> Node {
     let global = group.is_empty();
-    Node::Accumulate(Box::new(Accumulate { input, group, aggregates, global, expiry: None, shown: None, schema }))
+    Node::Accumulate(Box::new(Accumulate { input, group, aggregates, global, expiry: None, schema }))
 }
 
 /// Aggregates of the distinct values of their one argument: groups of the distinct values first.
@@ -255,7 +255,6 @@ fn of_distinct(input: Node, group: &[Expr], calls: Vec<Accumulation>, schema: Sc
         aggregates: vec![],
         global: false,
         expiry: None,
-        shown: None,
         schema: Arc::new(Schema::new(fields)),
     };
     let columns = super::map::columns(&distinct.schema);

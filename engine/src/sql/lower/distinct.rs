@@ -22,8 +22,8 @@ impl Lowering<'_> {
             return Ok(renamed(input, schema));
         }
         let group = columns(&input.schema());
-        let (aggregates, global, expiry, shown) = (vec![], false, None, None);
-        Ok(Node::Accumulate(Box::new(Accumulate { input, group, aggregates, global, expiry, shown, schema })))
+        let (aggregates, global, expiry) = (vec![], false, None);
+        Ok(Node::Accumulate(Box::new(Accumulate { input, group, aggregates, global, expiry, schema })))
     }
 
     /// `DISTINCT ON (…)`: the first row of each partition.

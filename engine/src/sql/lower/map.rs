@@ -10,7 +10,7 @@ use std::sync::Arc;
 use velib_operators::Expr;
 
 use super::{Lowering, bare};
-use crate::plan::expire::{expire_below, show_below};
+use crate::plan::expire::expire_below;
 use crate::plan::properties::column;
 use crate::plan::{Map, Node, Temporal, Window};
 use crate::sql::temporal::{Bound, as_bound};
@@ -44,11 +44,7 @@ impl Lowering<'_> {
             }
             let mut temporal = Temporal { input: node, from, until };
             expire_below(&mut temporal);
-            show_below(&mut temporal);
-            node = match (&temporal.from, &temporal.until) {
-                (None, None) => temporal.input,
-                _ => Node::Temporal(Box::new(temporal)),
-            };
+            node = Node::Temporal(Box::new(temporal));
         }
     }
 }
