@@ -4,6 +4,7 @@
 //! recorded documents, and prints its figures with the machine and the commit. Time on a shared machine is
 //! noise: compare figures of one run, and quote CPU seconds.
 
+mod batch;
 mod cluster;
 mod latency;
 mod machine;
@@ -16,6 +17,8 @@ use clap::Parser;
 enum Workload {
     /// Recorded documents through the jobs of the mission, from files to PostgreSQL.
     Replay(replay::Args),
+    /// The same jobs from scratch, on DataFusion's own executor.
+    Batch(batch::Args),
     /// From a snapshot's arrival to its commit, at one snapshot a second.
     Latency(latency::Args),
 }
@@ -26,6 +29,7 @@ async fn main() -> anyhow::Result<()> {
     println!("{}", machine::describe());
     match workload {
         Workload::Replay(args) => replay::run(args).await,
+        Workload::Batch(args) => batch::run(args).await,
         Workload::Latency(args) => latency::run(args).await,
     }
 }

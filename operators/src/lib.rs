@@ -24,6 +24,7 @@ pub mod held;
 pub mod join;
 pub mod map;
 pub mod output;
+pub mod places;
 pub mod previous;
 pub mod recompute;
 pub mod row;

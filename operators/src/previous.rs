@@ -11,7 +11,6 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, make_c
 use arrow::compute::{SortOptions, concat_batches, interleave};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_row::{RowConverter, SortField};
-use hashbrown::HashTable;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
@@ -19,7 +18,7 @@ use timely::dataflow::operators::Operator;
 use crate::exchange::{Piece, part};
 use crate::held::{Held, Hold, estimate};
 use crate::map::{batch, take_rows};
-use crate::row::hash;
+use crate::places::Places;
 use crate::stash::Stash;
 use crate::{Row, Rows, Updates, held};
 
@@ -94,19 +93,24 @@ struct Last {
     layout: Layout,
     keys: Option<RowConverter>,
     kinds: Vec<DataType>,
-    /// Partitions by their keys' bytes.
-    table: HashTable<u32>,
+    /// Of the partitions.
+    places: Places,
     partitions: Vec<Partition>,
     /// Rows of the lags' columns, a batch a timestamp; those of which nothing is needed any more are gone.
     chunks: Vec<Option<Chunk>>,
 }
 
 struct Partition {
-    key: Row,
     /// Where its last row is.
     last: Option<(u32, u32)>,
     /// Its place among those that the timestamp at hand changes.
     touched: u32,
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Partition { last: None, touched: NONE }
+    }
 }
 
 struct Chunk {
@@ -124,8 +128,8 @@ const NONE: u32 = u32::MAX;
 impl Hold for Last {
     fn held(&self) -> Held {
         let records = self.partitions.len();
-        let places = self.partitions.capacity() * size_of::<Partition>() + self.table.capacity() * 5;
-        let keys = estimate(self.partitions.iter(), records, |partition| partition.key.heap_size());
+        let places = self.partitions.capacity() * size_of::<Partition>() + self.places.size();
+        let keys = estimate(self.places.keys().iter(), self.places.len(), Row::heap_size);
         let size = |chunk: &Chunk| chunk.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>();
         let rows: usize = self.chunks.iter().flatten().map(size).sum();
         Held { records, bytes: places + keys + rows, batches: 1 }
@@ -136,7 +140,7 @@ impl Last {
     fn new(layout: Layout) -> Self {
         let keys = converter(&layout.schema, &layout.partition);
         let kinds = layout.lags.iter().map(|i| layout.schema.field(*i).data_type().clone()).collect();
-        Last { layout, keys, kinds, table: HashTable::new(), partitions: vec![], chunks: vec![] }
+        Last { layout, keys, kinds, places: Places::default(), partitions: vec![], chunks: vec![] }
     }
 
     /// Takes in the rows of a timestamp: their columns, and those of the rows before them.
@@ -173,26 +177,19 @@ impl Last {
     fn partitions_of(&mut self, rows: &RecordBatch) -> Vec<u32> {
         let Some(keys) = &self.keys else {
             if self.partitions.is_empty() {
-                self.partitions.push(Partition { key: Row::default(), last: None, touched: NONE });
+                self.partitions.push(Partition::default());
             }
             return vec![0; rows.num_rows()];
         };
         let encoded = keys.convert_columns(&pick(rows, &self.layout.partition)).expect("columns of the layout");
-        let partitions = &mut self.partitions;
-        let mut find = |bytes: &[u8]| {
-            let equal = |at: &u32| partitions[*at as usize].key.as_slice() == bytes;
-            let entry = self.table.entry(hash(bytes), equal, |at| partitions[*at as usize].key.route());
-            match entry {
-                hashbrown::hash_table::Entry::Occupied(held) => *held.get(),
-                hashbrown::hash_table::Entry::Vacant(free) => {
-                    let at = partitions.len() as u32;
-                    free.insert(at);
-                    partitions.push(Partition { key: Row::new(bytes), last: None, touched: NONE });
-                    at
-                }
+        let mut of = |key: &[u8]| {
+            let place = self.places.of(key);
+            if place as usize == self.partitions.len() {
+                self.partitions.push(Partition::default());
             }
+            place
         };
-        encoded.iter().map(|key| find(key.as_ref())).collect()
+        encoded.iter().map(|key| of(key.as_ref())).collect()
     }
 
     /// The rows partition by partition, each in order, and where each partition ends.

@@ -3,7 +3,7 @@
 //! A row that arrives early waits for its time; one that is there is scheduled to leave. Both are kept by
 //! the timestamp at which they are due, in buckets that are consolidated as they grow, so that a row
 //! which comes and goes many times before its time costs no more than one. What is due within one of the
-//! [`Steps`] of time happens at its end.
+//! [`Steps`] of time happens at its end: a row that would come and go within one is never there.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,8 @@ use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::{Capability, Operator};
+use timely::progress::frontier::MutableAntichain;
 
 use crate::held::{Held, Hold, estimate};
 use crate::map::{batch, take_rows};
@@ -34,87 +35,188 @@ pub fn temporal<'scope>(
 ) -> Rows<'scope> {
     let (named, steps) = (name.to_owned(), steps.clone());
     input.unary_frontier::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, name, move |_, _| {
-        let codec =
-            RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types");
-        let due = Rc::new(RefCell::new(Schedule::<Bucket>::default()));
-        held::register(&named, &due);
+        let bounds = Bounds { schema, from, until };
+        let waiting = Rc::new(RefCell::new(Waiting::default()));
+        held::register(&named, &waiting);
         move |(input, frontier), output| {
-            let mut due = due.borrow_mut();
+            let mut waiting = waiting.borrow_mut();
             input.for_each(|capability, data| {
                 let capability = capability.retain_least(0).expect("a message has a time");
+                let mut session = output.session(&capability);
                 for updates in data.drain(..) {
-                    for (time, piece) in place(updates, &schema, from, until) {
-                        if time == *capability.time() {
-                            output.session(&capability).give(piece);
-                        } else {
-                            due.at(time, &capability).add(piece, &codec, &schema);
-                        }
-                    }
+                    waiting.place(&bounds, updates, &capability, |updates| session.give(updates));
                 }
             });
             if frontier.is_empty() {
                 // The job is being dropped: what is yet to come does not come.
-                due.clear();
+                waiting.enter.clear();
+                waiting.leave.clear();
             }
-            while let Some((capability, mut bucket)) = due.next_closed(frontier) {
-                let end = steps.end(*capability.time());
-                while due.first().is_some_and(|next| next <= end)
-                    && let Some((_, more)) = due.next_closed(frontier)
-                {
-                    bucket.append(more);
-                }
-                if bucket.may_cancel() {
-                    bucket.consolidate(&codec, &schema);
-                }
-                output
-                    .session(&capability.delayed(&end))
-                    .give_iterator(bucket.pieces.drain(..).map(|(rows, diffs)| Updates::new(end, rows, diffs)));
+            while let Some(first) = waiting.first().filter(|first| !frontier.less_equal(first)) {
+                let end = steps.end(first);
+                let (capability, updates) = waiting.due(&bounds, end, frontier);
+                output.session(&capability).give_iterator(updates.into_iter());
             }
         }
     })
 }
 
-/// Splits `updates` by the timestamps at which its rows appear and disappear.
-fn place(updates: Updates, schema: &SchemaRef, from: Option<usize>, until: Option<usize>) -> Vec<(Time, Updates)> {
-    let len = updates.rows.num_rows();
-    let bound = |column: Option<usize>| {
-        column.map(|i| updates.rows.column(i).as_primitive::<TimestampMillisecondType>().clone())
-    };
-    let (from, until) = (bound(from), bound(until));
-    let mut moves: HashMap<(Time, bool), Vec<u32>> = HashMap::new();
-    for row in 0..len {
-        let start = match &from {
-            None => updates.time,
-            Some(from) if from.is_null(row) => continue,
-            Some(from) => updates.time.max(from.value(row).max(0) as Time),
-        };
-        match &until {
-            None => {}
-            Some(until) if until.is_null(row) => continue,
-            Some(until) => {
-                let end = until.value(row).max(0) as Time;
-                if end <= start {
-                    continue;
-                }
-                moves.entry((end, true)).or_default().push(row as u32);
+/// When rows are there.
+struct Bounds {
+    /// Their columns.
+    schema: SchemaRef,
+    /// Columns behind them, which are not passed on.
+    from: Option<usize>,
+    until: Option<usize>,
+}
+
+impl Bounds {
+    fn times(&self, rows: &RecordBatch, column: Option<usize>) -> Option<arrow::array::TimestampMillisecondArray> {
+        column.map(|i| rows.column(i).as_primitive::<TimestampMillisecondType>().clone())
+    }
+
+    /// Some of the rows, without the bounds.
+    fn pick(&self, updates: &Updates, indices: Vec<u32>) -> (RecordBatch, Int64Array) {
+        let columns = updates.rows.columns()[..self.schema.fields().len()].to_vec();
+        some(&batch(&self.schema, columns, updates.rows.num_rows()), &updates.diffs, indices)
+    }
+}
+
+/// The rows of these indices, which are in order, and their diffs.
+fn some(rows: &RecordBatch, diffs: &Int64Array, indices: Vec<u32>) -> (RecordBatch, Int64Array) {
+    if indices.len() == rows.num_rows() {
+        return (rows.clone(), diffs.clone());
+    }
+    let indices = UInt32Array::from(indices);
+    let diffs = take(diffs, &indices, None).expect("indices of rows");
+    (take_rows(rows, &indices).expect("indices of rows"), Int64Array::from(diffs.to_data()))
+}
+
+/// Rows that are due, by when.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// To appear; with their bounds, as they came.
+    enter: Schedule<Bucket>,
+    /// To disappear; without, and with the diffs of that.
+    leave: Schedule<Bucket>,
+}
+
+impl Waiting {
+    /// The earliest timestamp at which something is due.
+    fn first(&self) -> Option<Time> {
+        self.enter.first().into_iter().chain(self.leave.first()).min()
+    }
+
+    /// Gives the rows that are there from the timestamp of `capability` on; what else there is to happen is kept.
+    fn place(
+        &mut self,
+        bounds: &Bounds,
+        updates: Updates,
+        capability: &Capability<Time>,
+        mut give: impl FnMut(Updates),
+    ) {
+        let now = *capability.time();
+        let (from, until) = (bounds.times(&updates.rows, bounds.from), bounds.times(&updates.rows, bounds.until));
+        let (mut there, mut entering, mut leaving) = (vec![], Moves::default(), Moves::default());
+        for row in 0..updates.rows.num_rows() {
+            let start = match &from {
+                None => now,
+                Some(from) if from.is_null(row) => continue,
+                Some(from) => now.max(from.value(row).max(0) as Time),
+            };
+            let end = match &until {
+                None => Time::MAX,
+                Some(until) if until.is_null(row) => continue,
+                Some(until) => until.value(row).max(0) as Time,
+            };
+            if end <= start {
+                continue;
+            }
+            if start > now {
+                entering.add(start, row);
+                continue;
+            }
+            there.push(row as u32);
+            if end < Time::MAX {
+                leaving.add(end, row);
             }
         }
-        moves.entry((start, false)).or_default().push(row as u32);
+        for (time, indices) in entering.all {
+            let (rows, diffs) = some(&updates.rows, &updates.diffs, indices);
+            self.enter.at(time, capability).add(rows, diffs);
+        }
+        for (time, indices) in leaving.all {
+            let (rows, diffs) = bounds.pick(&updates, indices);
+            self.leave.at(time, capability).add(rows, diffs.unary(|diff: Diff| -diff));
+        }
+        if !there.is_empty() {
+            let (rows, diffs) = bounds.pick(&updates, there);
+            give(Updates::new(now, rows, diffs));
+        }
     }
-    let columns = updates.rows.columns()[..schema.fields().len()].to_vec();
-    let rows = batch(schema, columns, len);
-    let pieces = moves.into_iter().map(|((time, leaves), indices)| {
-        let (rows, diffs) = if indices.len() == len {
-            (rows.clone(), updates.diffs.clone())
-        } else {
-            let indices = UInt32Array::from(indices);
-            let diffs = take(&updates.diffs, &indices, None).expect("indices of rows");
-            (take_rows(&rows, &indices).expect("indices of rows"), Int64Array::from(diffs.to_data()))
+
+    /// What happens by `end`, where a step ends, and the right to say so.
+    fn due(
+        &mut self,
+        bounds: &Bounds,
+        end: Time,
+        frontier: &MutableAntichain<Time>,
+    ) -> (Capability<Time>, Vec<Updates>) {
+        let (mut updates, mut held) = (vec![], None);
+        let (mut entering, mut leaving) = (Bucket::default(), Bucket::default());
+        for (schedule, bucket) in [(&mut self.enter, &mut entering), (&mut self.leave, &mut leaving)] {
+            while schedule.first().is_some_and(|next| next <= end)
+                && let Some((capability, more)) = schedule.next_closed(frontier)
+            {
+                held.get_or_insert_with(|| capability.delayed(&end));
+                bucket.append(more);
+            }
+        }
+        let capability = held.expect("something is due");
+        entering.settle();
+        for (rows, diffs) in entering.pieces {
+            self.place(bounds, Updates::new(end, rows, diffs), &capability, |entered| updates.push(entered));
+        }
+        leaving.settle();
+        updates.extend(leaving.pieces.into_iter().map(|(rows, diffs)| Updates::new(end, rows, diffs)));
+        (capability, updates)
+    }
+}
+
+impl Hold for Waiting {
+    fn held(&self) -> Held {
+        let all = || self.enter.all().chain(self.leave.all());
+        let size = |bucket: &Bucket| -> usize {
+            let piece = |(rows, diffs): &(RecordBatch, Int64Array)| {
+                rows.get_array_memory_size() + diffs.get_array_memory_size()
+            };
+            bucket.pieces.iter().map(piece).sum()
         };
-        let diffs = if leaves { diffs.unary(|diff: Diff| -diff) } else { diffs };
-        (time, Updates::new(time, rows, diffs))
-    });
-    pieces.collect()
+        let records = all().map(|bucket| bucket.rows).sum();
+        Held { records, bytes: estimate(all(), all().count(), size), batches: 1 }
+    }
+}
+
+/// Rows by when something happens to them. To those of a snapshot it does together: a time is looked up when it changes.
+#[derive(Default)]
+struct Moves {
+    places: HashMap<Time, usize>,
+    all: Vec<(Time, Vec<u32>)>,
+    /// The place of the last.
+    last: usize,
+}
+
+impl Moves {
+    #[inline]
+    fn add(&mut self, time: Time, row: usize) {
+        if self.all.get(self.last).is_none_or(|held| held.0 != time) {
+            self.last = *self.places.entry(time).or_insert_with(|| {
+                self.all.push((time, vec![]));
+                self.all.len() - 1
+            });
+        }
+        self.all[self.last].1.push(row as u32);
+    }
 }
 
 /// What is due at one timestamp.
@@ -125,29 +227,16 @@ struct Bucket {
     consolidated: usize,
 }
 
-impl Hold for Schedule<Bucket> {
-    fn held(&self) -> Held {
-        let records = self.all().map(|bucket| bucket.rows).sum();
-        let size = |bucket: &Bucket| -> usize {
-            let piece = |(rows, diffs): &(RecordBatch, Int64Array)| {
-                rows.get_array_memory_size() + diffs.get_array_memory_size()
-            };
-            bucket.pieces.iter().map(piece).sum()
-        };
-        let buckets = self.all().count();
-        Held { records, bytes: estimate(self.all(), buckets, size), batches: 1 }
-    }
-}
-
 impl Bucket {
     /// Below this many rows a bucket is left as it is.
     const SMALL: usize = 4096;
 
-    fn add(&mut self, updates: Updates, codec: &RowCodec, schema: &SchemaRef) {
-        self.rows += updates.rows.num_rows();
-        self.pieces.push((updates.rows, updates.diffs));
+    fn add(&mut self, rows: RecordBatch, diffs: Int64Array) {
+        self.rows += rows.num_rows();
+        self.pieces.push((rows, diffs));
         if self.rows > Self::SMALL.max(2 * self.consolidated) {
-            self.consolidate(codec, schema);
+            self.settle();
+            self.consolidated = self.rows;
         }
     }
 
@@ -156,25 +245,26 @@ impl Bucket {
         self.pieces.extend(more.pieces);
     }
 
-    /// Rows both come and go.
-    fn may_cancel(&self) -> bool {
+    /// Rows that both come and go are dropped.
+    fn settle(&mut self) {
         let of = |sign: fn(&Diff) -> bool| self.pieces.iter().any(|(_, diffs)| diffs.values().iter().any(sign));
-        self.pieces.len() > 1 && of(|diff| *diff > 0) && of(|diff| *diff < 0)
-    }
-
-    fn consolidate(&mut self, codec: &RowCodec, schema: &SchemaRef) {
-        if self.pieces.len() > 1 {
-            let all = concat_batches(&self.pieces[0].0.schema(), self.pieces.iter().map(|(rows, _)| rows))
-                .expect("one schema");
-            let diffs = self.pieces.iter().flat_map(|(_, diffs)| diffs.values().iter().copied());
-            let rows = codec.encode(all.columns(), all.num_rows()).expect("columns of the codec");
-            let mut net: Vec<(Row, Diff)> = rows.into_iter().zip(diffs).collect();
-            row::consolidate(&mut net);
+        if !(of(|diff| *diff > 0) && of(|diff| *diff < 0)) {
+            return;
+        }
+        let schema = self.pieces[0].0.schema();
+        let codec =
+            RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types");
+        let all = concat_batches(&schema, self.pieces.iter().map(|(rows, _)| rows)).expect("one schema");
+        let diffs = self.pieces.iter().flat_map(|(_, diffs)| diffs.values().iter().copied());
+        let rows = codec.encode(all.columns(), all.num_rows()).expect("columns of the codec");
+        let mut net: Vec<(Row, Diff)> = rows.into_iter().zip(diffs).collect();
+        row::consolidate(&mut net);
+        self.rows = net.len();
+        self.pieces.clear();
+        if !net.is_empty() {
             let columns = codec.decode(net.iter().map(|(row, _)| row)).expect("rows of this codec");
             let diffs = Int64Array::from_iter_values(net.iter().map(|(_, diff)| *diff));
-            self.pieces = if net.is_empty() { vec![] } else { vec![(batch(schema, columns, net.len()), diffs)] };
+            self.pieces.push((batch(&schema, columns, net.len()), diffs));
         }
-        self.rows = self.pieces.iter().map(|(rows, _)| rows.num_rows()).sum();
-        self.consolidated = self.rows;
     }
 }

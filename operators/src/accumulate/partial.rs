@@ -1,15 +1,16 @@
 //! The first step: the rows of a timestamp, folded into one state a group, column by column.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::SortOptions;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, UInt64Type};
 use arrow_row::{RowConverter, SortField};
-use hashbrown::HashTable;
 
 use super::cell::{Cell, State};
 use super::{Accumulator, Function, Grouping, Part};
-use crate::row::hash;
+use crate::exact::Adder;
+use crate::places::Places;
 use crate::{Diff, Row, Time, Updates};
 
 /// Groups that are being folded.
@@ -18,10 +19,24 @@ pub(super) struct Partial {
     keys: Option<RowConverter>,
     /// Of `Min`, `Max`, `First`, `Last`: encodes what is compared, so that the least bytes win.
     firsts: Vec<Option<RowConverter>>,
-    table: HashTable<u32>,
-    groups: Vec<Part>,
+    places: Places,
+    /// Rows of each group, and when its time is past.
+    groups: Vec<(i64, Time)>,
+    /// By aggregate.
+    sums: Vec<Sums>,
     /// The group of each row of the batch at hand.
     of_row: Vec<u32>,
+}
+
+/// One aggregate of all groups; what each is of, see [`Cell`].
+enum Sums {
+    Count(Vec<i64>),
+    Integer(Vec<(i64, i128)>),
+    Float(Vec<(i64, Adder)>),
+    Moments(Vec<(i64, [Adder; 2])>),
+    Bools(Vec<(i64, i64)>),
+    Pairs(Vec<(i64, [Adder; 5])>),
+    First(Vec<Option<Row>>),
 }
 
 impl Partial {
@@ -34,31 +49,47 @@ impl Partial {
             let fields = compared(aggregate, grouping);
             fields.map(|fields| RowConverter::new(fields).expect("the planner checked the types"))
         });
-        let firsts = firsts.collect();
-        Partial { grouping: grouping.clone(), keys, firsts, table: HashTable::new(), groups: vec![], of_row: vec![] }
+        let sums = State::new(grouping).cells.iter().map(Sums::of).collect();
+        Partial {
+            keys,
+            firsts: firsts.collect(),
+            sums,
+            places: Places::default(),
+            groups: vec![],
+            of_row: vec![],
+            grouping: grouping.clone(),
+        }
     }
 
     /// Folds the rows of `updates` in.
     pub(super) fn fold(&mut self, updates: &Updates) {
         self.assign(updates);
         let diffs = updates.diffs();
-        for (row, group) in self.of_row.iter().enumerate() {
-            self.groups[*group as usize].state.rows += diffs[row];
+        for (group, diff) in self.of_row.iter().zip(diffs) {
+            self.groups[*group as usize].0 += diff;
         }
         for (index, aggregate) in self.grouping.aggregates.iter().enumerate() {
-            let filter = aggregate.filter.map(|i| updates.rows.column(i).as_boolean());
-            let kept = |row: usize| filter.is_none_or(|mask| mask.is_valid(row) && mask.value(row));
-            let arguments: Vec<ArrayRef> =
-                aggregate.arguments.iter().map(|i| updates.rows.column(*i).clone()).collect();
-            let target = Target { groups: &mut self.groups, of_row: &self.of_row, diffs, index };
-            target.fold(aggregate.function, &arguments, self.firsts[index].as_ref(), kept);
+            let column = |i: &usize| updates.rows.column(*i);
+            let arguments: Vec<&ArrayRef> = aggregate.arguments.iter().map(column).collect();
+            let filter = aggregate.filter.as_ref().map(|i| column(i).as_boolean());
+            let rows = Chosen { of_row: &self.of_row, diffs, filter };
+            self.sums[index].resize(self.groups.len());
+            self.sums[index].fold(aggregate.function, &arguments, self.firsts[index].as_ref(), rows);
         }
     }
 
     /// The groups folded since the last call.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Part> + '_ {
-        self.table.clear();
-        self.groups.drain(..)
+        // Without group columns there is one group, and no key.
+        let keys = if self.keys.is_some() { self.places.take() } else { vec![Row::default(); self.groups.len()] };
+        let Partial { groups, sums, .. } = self;
+        sums.iter_mut().for_each(|sums| sums.resize(groups.len()));
+        let mut place = 0;
+        keys.into_iter().zip(groups.drain(..)).map(move |(key, (rows, due))| {
+            let cells = sums.iter_mut().map(|sums| sums.take(place)).collect();
+            place += 1;
+            Part { key, state: State { rows, cells }, due }
+        })
     }
 
     /// Finds or makes the group of each row.
@@ -71,34 +102,19 @@ impl Partial {
             Some((times, after)) if times.is_valid(row) => (times.value(row).max(0) as Time).saturating_add(*after),
             _ => Time::MAX,
         };
-        let new = |key: Row, row: usize| Part { key, state: State::new(&self.grouping), due: due(row) };
         let Some(keys) = &self.keys else {
             if self.groups.is_empty() && rows.num_rows() > 0 {
-                self.groups.push(new(Row::default(), 0));
+                self.groups.push((0, Time::MAX));
             }
             self.of_row.resize(rows.num_rows(), 0);
             return;
         };
         let encoded = keys.convert_columns(&columns).expect("columns of the grouping");
-        for row in 0..rows.num_rows() {
-            let bytes = encoded.row(row);
-            let bytes = bytes.as_ref();
-            let hashed = hash(bytes);
-            let groups = &mut self.groups;
-            let entry = self.table.entry(
-                hashed,
-                |group| groups[*group as usize].key.as_slice() == bytes,
-                |group| groups[*group as usize].key.route(),
-            );
-            let group = match entry {
-                hashbrown::hash_table::Entry::Occupied(held) => *held.get(),
-                hashbrown::hash_table::Entry::Vacant(free) => {
-                    let group = groups.len() as u32;
-                    free.insert(group);
-                    groups.push(new(Row::new(bytes), row));
-                    group
-                }
-            };
+        for (row, key) in encoded.iter().enumerate() {
+            let group = self.places.of(key.as_ref());
+            if group as usize == self.groups.len() {
+                self.groups.push((0, due(row)));
+            }
             self.of_row.push(group);
         }
     }
@@ -122,73 +138,140 @@ pub(super) fn compared(aggregate: &Accumulator, grouping: &Grouping) -> Option<V
     }
 }
 
-/// The cells of one aggregate in all groups.
-struct Target<'a> {
-    groups: &'a mut [Part],
+/// The rows of a batch that an aggregate takes.
+struct Chosen<'a> {
     of_row: &'a [u32],
     diffs: &'a [Diff],
-    index: usize,
+    filter: Option<&'a BooleanArray>,
 }
 
-impl Target<'_> {
-    /// Calls `add(cell, row, diff)` for each row of `rows`.
-    fn each(self, rows: impl Iterator<Item = usize>, mut add: impl FnMut(&mut Cell, usize, Diff)) {
-        for row in rows {
-            let cell = &mut self.groups[self.of_row[row] as usize].state.cells[self.index];
-            add(cell, row, self.diffs[row]);
+impl Chosen<'_> {
+    /// Calls `add(group, row, diff)` for each row for which the filter is true and none of `arguments` is null.
+    #[inline]
+    fn each<'a>(self, arguments: impl IntoIterator<Item = &'a ArrayRef>, mut add: impl FnMut(usize, usize, Diff)) {
+        let arguments = arguments.into_iter().map(|column| column.logical_nulls());
+        let valid = arguments.fold(None, |all, nulls| NullBuffer::union(all.as_ref(), nulls.as_ref()));
+        let valid = valid.filter(|valid| valid.null_count() > 0).map(NullBuffer::into_inner);
+        let chosen = self.filter.map(|filter| match filter.nulls() {
+            None => filter.values().clone(),
+            Some(known) => filter.values() & known.inner(),
+        });
+        let rows: Option<BooleanBuffer> = match (valid, chosen) {
+            (Some(valid), Some(chosen)) => Some(&valid & &chosen),
+            (valid, chosen) => valid.or(chosen),
+        };
+        let mut add = |row: usize| add(self.of_row[row] as usize, row, self.diffs[row]);
+        match rows {
+            None => (0..self.diffs.len()).for_each(add),
+            Some(rows) => rows.set_indices().for_each(&mut add),
+        }
+    }
+}
+
+impl Sums {
+    /// For what this cell is of; of no group.
+    fn of(cell: &Cell) -> Self {
+        match cell {
+            Cell::Count(_) => Sums::Count(vec![]),
+            Cell::Integer(..) => Sums::Integer(vec![]),
+            Cell::Float(..) => Sums::Float(vec![]),
+            Cell::Moments(_) => Sums::Moments(vec![]),
+            Cell::Bools(..) => Sums::Bools(vec![]),
+            Cell::Pairs(_) => Sums::Pairs(vec![]),
+            Cell::First(_) => Sums::First(vec![]),
         }
     }
 
-    fn fold(
-        self,
-        function: Function,
-        arguments: &[ArrayRef],
-        first: Option<&RowConverter>,
-        kept: impl Fn(usize) -> bool,
-    ) {
-        let all = 0..self.diffs.len();
-        let valid = |row: &usize| arguments.iter().all(|column| column.is_valid(*row)) && kept(*row);
-        match function {
-            Function::Count => self.each(all.filter(valid), |cell, _, diff| {
-                let Cell::Count(count) = cell else { unreachable!("a count") };
-                *count += diff;
-            }),
-            Function::Sum | Function::Avg => match Numbers::of(&arguments[0]) {
-                Numbers::Float(values) => self.each(all.filter(valid), |cell, row, diff| {
-                    let Cell::Float(count, sum) = cell else { unreachable!("a sum of floats") };
+    /// Of so many groups: a new one has no rows.
+    fn resize(&mut self, groups: usize) {
+        match self {
+            Sums::Count(sums) => sums.resize_with(groups, Default::default),
+            Sums::Integer(sums) => sums.resize_with(groups, Default::default),
+            Sums::Float(sums) => sums.resize_with(groups, Default::default),
+            Sums::Moments(sums) => sums.resize_with(groups, Default::default),
+            Sums::Bools(sums) => sums.resize_with(groups, Default::default),
+            Sums::Pairs(sums) => sums.resize_with(groups, Default::default),
+            Sums::First(sums) => sums.resize_with(groups, Default::default),
+        }
+    }
+
+    /// What there is of a group, which begins anew.
+    fn take(&mut self, group: usize) -> Cell {
+        use std::mem::take;
+        match self {
+            Sums::Count(sums) => Cell::Count(take(&mut sums[group])),
+            Sums::Integer(sums) => {
+                let (count, sum) = take(&mut sums[group]);
+                Cell::Integer(count, sum.into())
+            }
+            Sums::Float(sums) => {
+                let (count, sum) = take(&mut sums[group]);
+                Cell::Float(count, sum.sum())
+            }
+            Sums::Moments(sums) => {
+                let (count, sums) = take(&mut sums[group]);
+                Cell::Moments(Box::new((count, sums.map(Adder::sum))))
+            }
+            Sums::Bools(sums) => {
+                let (trues, falses) = take(&mut sums[group]);
+                Cell::Bools(trues, falses)
+            }
+            Sums::Pairs(sums) => {
+                let (count, sums) = take(&mut sums[group]);
+                Cell::Pairs(Box::new((count, sums.map(Adder::sum))))
+            }
+            Sums::First(sums) => Cell::First(take(&mut sums[group])),
+        }
+    }
+
+    fn fold(&mut self, function: Function, arguments: &[&ArrayRef], first: Option<&RowConverter>, rows: Chosen<'_>) {
+        let all = arguments.iter().copied();
+        match self {
+            Sums::Count(sums) => rows.each(all, |group, _, diff| sums[group] += diff),
+            Sums::Integer(sums) => {
+                let mut add = |group: usize, value: i128, diff: Diff| {
+                    let (count, sum) = &mut sums[group];
+                    *count += diff;
+                    *sum += value * i128::from(diff);
+                };
+                match Integers::of(arguments[0]) {
+                    Integers::Int(values) => {
+                        rows.each(all, |group, row, diff| add(group, i128::from(values.value(row)), diff));
+                    }
+                    Integers::Wide(values) => rows.each(all, |group, row, diff| add(group, values[row], diff)),
+                }
+            }
+            Sums::Float(sums) => {
+                let values = floats(arguments[0]);
+                rows.each(all, |group, row, diff| {
+                    let (count, sum) = &mut sums[group];
                     *count += diff;
                     sum.add(values.value(row), diff);
-                }),
-                Numbers::Int(values) => self
-                    .each(all.filter(valid), |cell, row, diff| add_integer(cell, i128::from(values.value(row)), diff)),
-                Numbers::Wide(values) => {
-                    self.each(all.filter(valid), |cell, row, diff| add_integer(cell, values[row], diff))
-                }
-            },
-            Function::Variance { .. } => {
-                let values = floats(&arguments[0]);
-                self.each(all.filter(valid), |cell, row, diff| {
-                    let Cell::Moments(moments) = cell else { unreachable!("moments") };
-                    let value = values.value(row);
-                    moments.0 += diff;
-                    moments.1[0].add(value, diff);
-                    moments.1[1].add_product(value, value, diff);
                 });
             }
-            Function::BoolAnd | Function::BoolOr => {
+            Sums::Moments(sums) => {
+                let values = floats(arguments[0]);
+                rows.each(all, |group, row, diff| {
+                    let (count, [sum, squares]) = &mut sums[group];
+                    let value = values.value(row);
+                    *count += diff;
+                    sum.add(value, diff);
+                    squares.add_product(value, value, diff);
+                });
+            }
+            Sums::Bools(sums) => {
                 let values: &BooleanArray = arguments[0].as_boolean();
-                self.each(all.filter(valid), |cell, row, diff| {
-                    let Cell::Bools(trues, falses) = cell else { unreachable!("booleans") };
+                rows.each(all, |group, row, diff| {
+                    let (trues, falses) = &mut sums[group];
                     *if values.value(row) { trues } else { falses } += diff;
                 });
             }
-            Function::Regression(_) => {
-                let (y, x) = (floats(&arguments[0]), floats(&arguments[1]));
-                self.each(all.filter(valid), |cell, row, diff| {
-                    let Cell::Pairs(pairs) = cell else { unreachable!("pairs") };
+            Sums::Pairs(sums) => {
+                let (y, x) = (floats(arguments[0]), floats(arguments[1]));
+                rows.each(all, |group, row, diff| {
+                    let (count, [sx, sy, sxx, syy, sxy]) = &mut sums[group];
                     let (x, y) = (x.value(row), y.value(row));
-                    pairs.0 += diff;
-                    let [sx, sy, sxx, syy, sxy] = &mut pairs.1;
+                    *count += diff;
                     sx.add(x, diff);
                     sy.add(y, diff);
                     sxx.add_product(x, x, diff);
@@ -196,17 +279,14 @@ impl Target<'_> {
                     sxy.add_product(x, y, diff);
                 });
             }
-            Function::Min | Function::Max | Function::First { .. } | Function::Last { .. } => {
+            Sums::First(sums) => {
                 // Ordered first and last count nulls of the value; least and greatest do not.
                 let skip_nulls = matches!(function, Function::Min | Function::Max);
-                let columns: Vec<ArrayRef> =
-                    if skip_nulls { arguments.to_vec() } else { vec![arguments[1].clone(), arguments[0].clone()] };
-                let encoded = first.expect("encodes what is compared").convert_columns(&columns).expect("its columns");
-                let rows = all.filter(|row| kept(*row) && (!skip_nulls || arguments[0].is_valid(*row)));
-                self.each(rows, |cell, row, diff| {
-                    let Cell::First(held) = cell else { unreachable!("a first row") };
+                let compared: Vec<ArrayRef> = arguments.iter().rev().map(|column| (*column).clone()).collect();
+                let encoded = first.expect("encodes what is compared").convert_columns(&compared).expect("its columns");
+                rows.each(all.filter(|_| skip_nulls), |group, row, diff| {
                     debug_assert!(diff > 0, "input of min, max, first and last does not retract");
-                    let bytes = encoded.row(row);
+                    let (held, bytes) = (&mut sums[group], encoded.row(row));
                     if held.as_ref().is_none_or(|held| bytes.as_ref() < held.as_slice()) {
                         *held = Some(Row::new(bytes.as_ref()));
                     }
@@ -214,12 +294,6 @@ impl Target<'_> {
             }
         }
     }
-}
-
-fn add_integer(cell: &mut Cell, value: i128, diff: Diff) {
-    let Cell::Integer(count, sum) = cell else { unreachable!("a sum of integers") };
-    *count += diff;
-    sum.add(value * i128::from(diff));
 }
 
 fn floats(column: &ArrayRef) -> arrow::array::Float64Array {
@@ -238,24 +312,22 @@ fn milliseconds(column: &ArrayRef) -> Int64Array {
     }
 }
 
-/// A column of numbers, in the width that sums take.
-enum Numbers {
+/// A column of integers, in the width that sums take.
+enum Integers {
     Int(Int64Array),
     Wide(Vec<i128>),
-    Float(arrow::array::Float64Array),
 }
 
-impl Numbers {
+impl Integers {
     fn of(column: &ArrayRef) -> Self {
         match column.data_type() {
-            DataType::Float16 | DataType::Float32 | DataType::Float64 => Numbers::Float(floats(column)),
             DataType::UInt64 => {
-                Numbers::Wide(column.as_primitive::<UInt64Type>().values().iter().map(|v| i128::from(*v)).collect())
+                Integers::Wide(column.as_primitive::<UInt64Type>().values().iter().map(|v| i128::from(*v)).collect())
             }
-            DataType::Decimal128(..) => Numbers::Wide(column.as_primitive::<Decimal128Type>().values().to_vec()),
+            DataType::Decimal128(..) => Integers::Wide(column.as_primitive::<Decimal128Type>().values().to_vec()),
             _ => {
                 let column = cast(column, &DataType::Int64).expect("integers of at most 64 bits");
-                Numbers::Int(column.as_primitive::<Int64Type>().clone())
+                Integers::Int(column.as_primitive::<Int64Type>().clone())
             }
         }
     }
