@@ -91,6 +91,11 @@ fn convert(given: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     if given.data_type().is_integer() {
         return cast(&microseconds(&cast_with_options(given, &DataType::Int64, &safe)?), to);
     }
+    if let DataType::Timestamp(_, None) = given.data_type() {
+        // A time without a zone is one of UTC, which takes no calendar.
+        let plain = cast(given, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+        return cast(&cast(&plain, &DataType::Int64)?, to);
+    }
     if given.data_type() == &DataType::Utf8 {
         // Integers in text (CSV): if all that is there is one, these are Unix times.
         let whole = cast_with_options(given, &DataType::Int64, &safe)?;
