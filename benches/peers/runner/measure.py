@@ -1,7 +1,8 @@
 """measure.py FIGURES LOG COMMAND…: runs a command and writes wall, CPU and memory of its whole process tree as JSON.
 
 Orphans of the tree come to this process, so that the CPU of all is known exactly when they have ended. Memory is
-the sum of what is resident, looked at ten times a second.
+the sum of what is resident, looked at ten times a second. What takes
+longer than half an hour is ended.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+LIMIT_S = 1800
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -49,7 +51,10 @@ def main():
     redirect = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
     main_pid = os.posix_spawnp(command[0], command, os.environ, file_actions=redirect)
     threading.Thread(target=watch, daemon=True).start()
+    limit = threading.Timer(LIMIT_S, os.kill, (main_pid, signal.SIGKILL))
+    limit.start()
     status = os.waitpid(main_pid, 0)[1]
+    limit.cancel()
     wall = time.monotonic() - began
     # What it left behind is ended, and counted.
     while left := children(os.getpid()):

@@ -13,7 +13,9 @@ from statistics import median
 
 def output(*command) -> str:
     try:
-        return subprocess.run([str(a) for a in command], capture_output=True, text=True).stdout.strip() or "?"
+        return (
+            subprocess.run([str(a) for a in command], check=False, capture_output=True, text=True).stdout.strip() or "?"
+        )
     except OSError:
         return "?"
 

@@ -24,7 +24,6 @@ HERE = RUNNER.parent
 ROOT = HERE.parents[1]
 TARGET = ROOT / "target" / "benches"
 KINDS = "batch", "catch_up"
-LIMIT_S = 1800
 
 
 def main():
@@ -70,10 +69,7 @@ def run(server: Server, peer: str, program: str, size: str) -> dict:
     before = server.cpu_seconds()
     environment = os.environ | {"PYTHONPATH": str(RUNNER)}
     measured = [sys.executable, RUNNER / "measure.py", figures, log, *command]
-    try:
-        ended = subprocess.run([str(a) for a in measured], env=environment, timeout=LIMIT_S).returncode == 0
-    except subprocess.TimeoutExpired:
-        ended = False
+    ended = subprocess.run([str(a) for a in measured], check=False, env=environment).returncode == 0
     result = {
         "peer": peer,
         "version": version(peer),
@@ -82,6 +78,8 @@ def run(server: Server, peer: str, program: str, size: str) -> dict:
         **(json.loads(figures.read_text()) if figures.exists() else {}),
         "postgres_cpu_s": server.cpu_seconds() - before,
     }
+    if peer == "postgresql":
+        result["cpu_s"] = result.get("cpu_s", 0) + result["postgres_cpu_s"]
     result["same"] = check(url, size) if ended else f"it failed: {last_line(log)}"
     return result
 

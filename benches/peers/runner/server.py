@@ -36,7 +36,7 @@ class Server:
 
     @staticmethod
     def program(name: str) -> Path:
-        return sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1] / name
+        return max(Path("/usr/lib/postgresql").glob("*/bin")) / name
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
@@ -63,6 +63,10 @@ class Server:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             return sum(int(field) for field in fields[first:last])
 
-        backends = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        total = ticks(self.pid, 11, 15) + sum(ticks(pid, 11, 13) for pid in backends)
-        return total / os.sysconf("SC_CLK_TCK")
+        while True:
+            backends = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            try:
+                total = ticks(self.pid, 11, 15) + sum(ticks(pid, 11, 13) for pid in backends)
+            except OSError:
+                continue  # One has just ended, and is counted with the server from now on.
+            return total / os.sysconf("SC_CLK_TCK")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -102,4 +103,4 @@ def snapshots(rows):
     """Slices a batch of observations, which are in the order of time, into those of one time each."""
     times = rows["observed_at"]
     starts = [0, *(i + 1 for i in pc.indices_nonzero(pc.not_equal(times[1:], times[:-1])).to_pylist()), len(times)]
-    return [rows.slice(a, b - a) for a, b in zip(starts, starts[1:])]
+    return [rows.slice(a, b - a) for a, b in pairwise(starts)]
