@@ -2,7 +2,7 @@
 
     data/SIZE/stations.parquet
     data/SIZE/part-0000.parquet …    observations, in the order of observed_at, then station_id
-    data/SIZE/part-0000.ndjson …     the same, where a size has it
+    data/SIZE/*.ndjson               the same, where a size has it
 
 A station drifts along the rhythm of its quarter (offices fill by day, homes by night) and is moved by one bike or
 two about every fourth minute. Written a snapshot after the other, so memory does not grow with history.
@@ -120,11 +120,11 @@ class City:
         return pa.record_batch([pa.array(c) for c in columns], schema=OBSERVATIONS)
 
 
-def write_ndjson(path: Path, batches: list[pa.RecordBatch]):
-    table = pa.Table.from_batches(batches)
-    for name in ("observed_at", "last_reported"):
-        text = pc.strftime(table[name].cast(pa.timestamp("s")), format="%Y-%m-%dT%H:%M:%S")
-        table = table.set_column(table.schema.get_field_index(name), name, text)
+def write_ndjson(path: Path, table: pa.Table):
+    for place, field in enumerate(table.schema):
+        if field.type == TIMESTAMP:
+            text = pc.strftime(table[place].cast(pa.timestamp("s")), format="%Y-%m-%dT%H:%M:%S")
+            table = table.set_column(place, field.name, text)
     with path.open("w") as file:
         for row in table.to_pylist():
             file.write(json.dumps(row, separators=(",", ":")) + "\n")
@@ -142,7 +142,9 @@ def generate(folder: Path, size: Size, seed: int = 1):
         path = folder / f"part-{part:04}.parquet"
         pq.write_table(pa.Table.from_batches(batches), path, row_group_size=ROW_GROUP, compression="zstd")
         if size.ndjson:
-            write_ndjson(path.with_suffix(".ndjson"), batches)
+            write_ndjson(path.with_suffix(".ndjson"), pa.Table.from_batches(batches))
+    if size.ndjson:
+        write_ndjson(folder / "stations.ndjson", stations)
     # Last: who finds it, finds all.
     pq.write_table(stations, folder / "stations.parquet")
 
