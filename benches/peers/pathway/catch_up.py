@@ -3,6 +3,7 @@ order of a station's observations."""
 
 import sys
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pathway as pw
 
@@ -56,8 +57,8 @@ def read(files, schema):
 
 
 def write(table, name, *key):
-    database, host = url.removeprefix("postgresql://postgres@/").split("?host=")
-    settings = {"host": host, "dbname": database, "user": "postgres"}
+    to = urlsplit(url)
+    settings = {"host": to.hostname, "port": to.port, "dbname": to.path[1:], "user": to.username}
     keys = [table[column] for column in key]
     pw.io.postgres.write(table, settings, name, output_table_type="snapshot", primary_key=keys)
 

@@ -41,7 +41,7 @@ def main():
     for size in {"tiny", args.size}:
         generate(TARGET / "data" / size, SIZES[size])
     results = []
-    with Server(TARGET / "postgres") as server:
+    with Server(TARGET / f"postgres-{os.getpid()}") as server:
         # Each on something small first: it may have to compile, and what does not work fails early.
         for peer in list(chosen):
             warm = run(server, peer, program, "tiny")
@@ -63,7 +63,7 @@ def run(server: Server, peer: str, program: str, size: str) -> dict:
     """One run of one peer in a fresh database."""
     url, data = server.fresh("bench"), TARGET / "data" / size
     server.sql("bench", ddl())
-    figures, log = TARGET / "figures.json", TARGET / f"{peer}.log"
+    figures, log = server.folder.with_suffix(".json"), TARGET / f"{peer}.log"
     figures.unlink(missing_ok=True)
     command = [python(peer), HERE / peer / program, data, url]
     before = server.cpu_seconds()
@@ -78,6 +78,7 @@ def run(server: Server, peer: str, program: str, size: str) -> dict:
         **(json.loads(figures.read_text()) if figures.exists() else {}),
         "postgres_cpu_s": server.cpu_seconds() - before,
     }
+    figures.unlink(missing_ok=True)
     if peer == "postgresql":
         result["cpu_s"] = result.get("cpu_s", 0) + result["postgres_cpu_s"]
     result["same"] = check(url, size) if ended else f"it failed: {last_line(log)}"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -21,7 +22,10 @@ class Server:
         if os.getuid() == 0:
             shutil.chown(self.folder, "postgres")
         self._run("initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "--no-instructions")
-        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder}"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
         self._run("pg_ctl", "-D", self.data, "-w", "-l", self.folder / "log", "-o", options, "start")
         self.pid = int((self.data / "postmaster.pid").read_text().split()[0])
         return self
@@ -39,7 +43,7 @@ class Server:
         return max(Path("/usr/lib/postgresql").glob("*/bin")) / name
 
     def url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self.folder}"
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def fresh(self, name: str) -> str:
         """An empty database's address."""
