@@ -70,7 +70,10 @@ public class Views {
                 .watermark("observed_at", "observed_at - INTERVAL '0.001' SECOND").build()));
         tables.createTemporaryView("stations", tables.fromDataStream(
             lines(stream, data, "stations").map(Views::station).returns(Types.ROW_NAMED(
-                new String[] {"station_id", "name", "area"}, Types.STRING, Types.STRING, Types.STRING))));
+                new String[] {"station_id", "name", "area"}, Types.STRING, Types.STRING, Types.STRING)),
+            Schema.newBuilder()
+                .column("station_id", "STRING NOT NULL").column("name", "STRING").column("area", "STRING")
+                .primaryKey("station_id").build()));
 
         // The views, each with its key, in the order in which they stand in the file.
         for (String statement : Files.readString(Paths.get(sql)).split(";\\s*\n")) {
@@ -183,7 +186,9 @@ public class Views {
 
             @Override
             public void write(Row row, Context context) throws java.io.IOException {
-                held.put(Row.project(row, keys), Row.copy(row));
+                Row key = Row.project(row, keys);
+                key.setKind(RowKind.INSERT); // it is part of what makes rows equal
+                held.put(key, Row.copy(row));
                 if (held.size() >= 5_000 || System.nanoTime() - written > 1_000_000_000L) {
                     flush(false);
                 }

@@ -1,0 +1,3 @@
+"""The engine has one way for history and for snapshots."""
+
+import catch_up  # noqa: F401
