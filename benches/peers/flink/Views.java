@@ -199,7 +199,8 @@ public class Views {
                 try (PreparedStatement upserts = connection.prepareStatement(upsert);
                         PreparedStatement deletes = connection.prepareStatement(delete)) {
                     for (var entry : held.entrySet()) {
-                        boolean gone = entry.getValue().getKind() == RowKind.DELETE;
+                        RowKind kind = entry.getValue().getKind();
+                        boolean gone = kind == RowKind.DELETE || kind == RowKind.UPDATE_BEFORE;
                         add(gone ? deletes : upserts, gone ? entry.getKey() : entry.getValue());
                     }
                     deletes.executeBatch();
