@@ -1,3 +1,7 @@
-"""The engine has one way for history and for snapshots."""
+"""The engine itself, with one worker, as fast as it goes. Its tables are in a schema of the job's name."""
 
-import catch_up  # noqa: F401
+import sys
+
+from velib import run
+
+run(*sys.argv[1:])

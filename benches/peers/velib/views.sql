@@ -2,8 +2,10 @@
 -- to date from the turns of a station and from the rows of the last hour, as in `jobs/bikeshare`.
 
 SET PARAMETER feed = 'data';
+-- How many times real time; empty: as fast as it goes, snapshots of an hour together.
+SET PARAMETER speed = '';
 
-CREATE SOURCE velib FROM GBFS (url = $feed);
+CREATE SOURCE velib FROM GBFS (url = $feed, speed = $speed);
 
 -- By station first: a join holds what it is given.
 CREATE VIEW station_hour AS
