@@ -1,6 +1,7 @@
-"""Polars: the same views as lazy expressions, collected together by the streaming engine."""
+"""Polars: the same views as lazy expressions, collected by the streaming engine."""
 
 import sys
+from datetime import timedelta
 
 import polars as pl
 from tables import Sink
@@ -9,60 +10,69 @@ data, url = sys.argv[1:]
 c = pl.col
 stations = pl.scan_parquet(f"{data}/stations.parquet").select("station_id", "name", area="region")
 seen = pl.scan_parquet(f"{data}/part-*.parquet")
-condition = (
-    pl.when(c.bikes == 0)
-    .then(pl.lit("empty"))
-    .when(c.docks == 0)
-    .then(pl.lit("full"))
-    .when(c.bikes * 10 < c.bikes + c.docks)
-    .then(pl.lit("low"))
-    .otherwise(pl.lit("fine"))
-)
+empty, full, low = c.bikes == 0, c.docks == 0, c.bikes * 10 < c.bikes + c.docks
+condition = pl.when(empty).then(pl.lit("empty")).when(full).then(pl.lit("full")).when(low).then(pl.lit("low"))
+counts = "snapshots", "bikes", "docks", "out_of_bikes", "out_of_docks"
 
-area_hour = (
-    seen.join(stations, on="station_id")
-    .group_by("area", hour=c.observed_at.dt.truncate("1h"))
+# What is needed of history, in one pass.
+time = c.observed_at
+station_hour = (
+    seen.group_by("station_id", hour=time.dt.truncate("1h"))
     .agg(
-        pl.len().alias("snapshots"),
-        c.bikes.mean(),
-        c.docks.mean(),
-        ((c.bikes == 0) & c.is_renting).sum().alias("out_of_bikes"),
-        ((c.docks == 0) & c.is_returning).sum().alias("out_of_docks"),
+        c.bikes.cast(pl.Int64).sum(),
+        c.docks.cast(pl.Int64).sum(),
+        snapshots=pl.len().cast(pl.Int64),
+        out_of_bikes=(empty & c.is_renting).sum().cast(pl.Int64),
+        out_of_docks=(full & c.is_returning).sum().cast(pl.Int64),
+        observed_at=time.max(),
+        not_empty=pl.when(~empty).then(time).max(),
+        not_full=pl.when(~full | empty).then(time).max(),
+        not_low=pl.when(empty | full | ~low).then(time).max(),
     )
-)
-# Files are in the order of time, which the aggregates say: the engine is free to read in any.
-by_station = seen.group_by("station_id").agg(
-    c.observed_at.max(),
-    c.bikes.get(c.observed_at.arg_max()),
-    c.docks.get(c.observed_at.arg_max()),
-)
-station_now = by_station.join(stations, on="station_id").with_columns(
-    rate=pl.when(c.bikes + c.docks != 0).then(c.bikes / (c.bikes + c.docks))
-)
-critical_now = (
-    by_station.with_columns(condition=condition)
-    .filter(c.condition != "fine")
-    .select("station_id", "condition", "bikes", "docks")
-)
-judged = seen.select("station_id", "observed_at", now=condition).join(critical_now, on="station_id")
-other = judged.filter(c.now != c.condition).group_by("station_id").agg(until=c.observed_at.max())
-critical = (
-    judged.join(other, on="station_id", how="left")
-    .filter(c.until.is_null() | (c.observed_at > c.until))
-    .group_by("station_id", "condition", "bikes", "docks")
-    .agg(since=c.observed_at.min())
-    .join(stations, on="station_id")
+    .collect(engine="streaming")
+    .lazy()
 )
 
-hours = c.observed_at.dt.epoch("us") / 3.6e9
-recent = seen.with_columns(last=c.observed_at.max()).filter(c.observed_at > c.last - pl.duration(minutes=60))
+means = {name: pl.col(name) / c.snapshots for name in ("bikes", "docks")}
+area_hour = station_hour.join(stations, on="station_id").group_by("area", "hour").agg(pl.col(counts).sum())
+area_hour = area_hour.with_columns(**means)
+
+latest = station_hour.group_by("station_id").agg(pl.col("observed_at", "not_empty", "not_full", "not_low").max())
+latest = latest.collect().lazy()
+earliest, now = latest.select(low=time.min(), high=time.max()).collect().row(0)
+station_now = (
+    seen.filter(time >= earliest)
+    .join(latest, on=["station_id", "observed_at"])
+    .join(stations, on="station_id")
+    .with_columns(
+        rate=pl.when(c.bikes + c.docks != 0).then(c.bikes / (c.bikes + c.docks)),
+        condition=condition,
+        otherwise=pl.when(empty).then(c.not_empty).when(full).then(c.not_full).otherwise(c.not_low),
+    )
+    .collect(engine="streaming")
+    .lazy()
+)
+
+critical_now = station_now.filter(c.condition.is_not_null()).select(
+    "station_id", "name", "area", "condition", "bikes", "docks", c.otherwise.fill_null(pl.datetime(1970, 1, 1))
+)
+first = critical_now.select(c.otherwise.min()).collect().item()
+critical = (
+    seen.filter(time > first)
+    .select("station_id", "observed_at")
+    .join(critical_now, on="station_id")
+    .filter(time > c.otherwise)
+    .group_by("station_id", "name", "area", "condition", "bikes", "docks")
+    .agg(since=time.min())
+)
+
+hours = time.dt.epoch("us") / 3.6e9
+recent = seen.filter(time > now - timedelta(minutes=60))
 station_trend = recent.group_by("station_id").agg(slope=pl.cov(hours, c.bikes) / hours.var())
 
-station_week = seen.group_by(
-    "station_id",
-    weekday=c.observed_at.dt.weekday(),
-    hour=c.observed_at.dt.hour(),
-).agg(c.bikes.mean(), snapshots=pl.len())
+week = {"weekday": c.hour.dt.weekday(), "hour": c.hour.dt.hour()}
+station_week = station_hour.group_by("station_id", **week).agg(pl.col("bikes", "docks", "snapshots").sum())
+station_week = station_week.with_columns(**means)
 
 views = {
     "area_hour": area_hour,

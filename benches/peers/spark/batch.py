@@ -7,6 +7,7 @@ from session import session
 from tables import TABLES, Sink
 
 DIALECT = {
+    "CREATE TABLE": "CACHE TABLE",
     "CREATE VIEW": "CREATE TEMPORARY VIEW",
     "double precision": "double",
     "isodow": "DAYOFWEEK_ISO",
