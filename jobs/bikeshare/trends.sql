@@ -4,7 +4,7 @@
 --                    yesterday and a week ago
 --   area_trend       the changes summed by area
 --   fastest          the stations that empty and fill the fastest
---   area_profile     what each area is like at each hour of the week, over all of history
+--   area_profile     what each area is like at each hour of the week, over all of history but the hour that runs
 --   station_hour     the mean of each station by the hour that is over, which yesterday and a week ago are taken from
 
 -- A GBFS feed: the address of its discovery document, or a path to recorded documents.
@@ -19,6 +19,9 @@ SET PARAMETER quartiers = 'https://opendata.paris.fr/api/explore/v2.1/catalog/da
 SET PARAMETER steady = 1.0;
 -- A count that nobody has confirmed for so long is not known any more.
 SET PARAMETER longest_gap = '20 minutes';
+-- The counts of an hour go into means so long after it began: when it is over. '0 seconds': as they come; each
+-- snapshot then writes a row for every station.
+SET PARAMETER publish_after = '1 hour';
 -- How many stations the ranking has in each direction.
 SET PARAMETER places = 20;
 
@@ -44,19 +47,17 @@ WHERE bikes IS NOT NULL;
 
 -- By the hour ------------------------------------------------------------------------------------------------------
 
--- (occupancy.sql weighs counts by the time they held; here the mean of the snapshots is near enough, and needs half
--- the memory.)
-CREATE VIEW hours AS
-SELECT station_id, date_trunc('hour', observed_at) AS hour, avg(bikes) AS bikes, count(*) AS snapshots
+CREATE VIEW past AS
+SELECT *
 FROM counts
-GROUP BY station_id, date_trunc('hour', observed_at);
+WHERE now() >= date_trunc('hour', observed_at) + INTERVAL $publish_after;
 
--- The hours that are over: the running one would be written anew with each snapshot, for nobody. Held for eight days,
--- so that the same hour a week ago is there to its end.
+-- occupancy.sql weighs counts by the time they held; here the mean of the snapshots is near enough, and needs half
+-- the memory. Held for eight days, so that the same hour a week ago is there to its end.
 CREATE MATERIALIZED VIEW station_hour WITH (retain = '8 days', retain_column = 'hour') AS
-SELECT station_id, hour, bikes, snapshots
-FROM hours
-WHERE now() >= hour + INTERVAL '1 hour';
+SELECT station_id, date_trunc('hour', observed_at) AS hour, avg(bikes) AS bikes, count(*) AS snapshots
+FROM past
+GROUP BY station_id, date_trunc('hour', observed_at);
 
 CREATE INDEX ON station_hour (hour);
 COMMENT ON VIEW station_hour IS 'The mean of each station by the hour, once the hour is over.';
@@ -143,8 +144,9 @@ SELECT
     t.bikes - r.ago_day AS change_day,
     t.bikes - r.ago_week AS change_week
 FROM velib.status t
-LEFT JOIN trends r ON r.station_id = t.station_id
-LEFT JOIN stations s ON s.station_id = t.station_id;
+LEFT JOIN stations s ON s.station_id = t.station_id
+-- Last: most of it moves with each snapshot.
+LEFT JOIN trends r ON r.station_id = t.station_id;
 
 CREATE INDEX ON station_trend (area_id);
 COMMENT ON VIEW station_trend IS 'Where the count of each station is going, and how it compares with before.';
@@ -237,7 +239,7 @@ SELECT
     avg(bikes) AS bikes,
     avg(docks) AS docks,
     count(*) AS snapshots
-FROM counts
+FROM past
 GROUP BY
     station_id,
     extract(isodow FROM observed_at AT TIME ZONE 'Europe/Paris'),
@@ -260,7 +262,7 @@ JOIN stations s ON s.station_id = p.station_id
 WHERE s.area_id IS NOT NULL
 GROUP BY s.area_id, s.area, p.weekday, p.hour;
 
-COMMENT ON VIEW area_profile IS 'What each area is like at each hour of the week, on average over all of history.';
+COMMENT ON VIEW area_profile IS 'What each area is like at each hour of the week, on average over all of history, without the hour that runs.';
 COMMENT ON COLUMN area_profile.area_id IS 'A quartier, or a commune outside all of them.';
 COMMENT ON COLUMN area_profile.weekday IS '1, Monday, to 7, Sunday, in Paris.';
 COMMENT ON COLUMN area_profile.hour IS '0 to 23, on the clocks of Paris.';

@@ -137,7 +137,7 @@ pub fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatc
 
 /// The schema with every column nullable: a promise of `NOT NULL` is the planner's, and an outer join or a
 /// feed may break it; rows are never lost for that.
-fn nullable(schema: &SchemaRef) -> SchemaRef {
+pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
     if schema.fields().iter().all(|field| field.is_nullable()) {
         return schema.clone();
     }

@@ -1,8 +1,11 @@
 //! The end of a job's dataflow: the changes of all its views, closed, in one place.
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
-use arrow::compute::cast;
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::{cast, filter, filter_record_batch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMillisecondType};
+use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::{Concatenate, Operator};
@@ -10,8 +13,10 @@ use timely::dataflow::{Scope, Stream};
 
 use crate::accumulate::Age;
 use crate::errors::Messages;
+use crate::exchange::Piece;
 use crate::map::batch;
-use crate::{Diff, Row, RowCodec, Rows, Steps, Time, Updates, row};
+use crate::updates::consolidate;
+use crate::{Diff, Rows, Steps, Time, Updates};
 
 /// What a job yields: its views, by index, and their errors.
 pub struct View<'scope> {
@@ -37,8 +42,19 @@ pub struct Closed {
     pub errors: Vec<(usize, String, Diff)>,
 }
 
-/// A row or a message of a view.
-type Change = (u32, Result<Row, String>, Diff);
+/// What changes in a view, by its index.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Change {
+    time: Time,
+    view: usize,
+    what: What,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum What {
+    Rows(Piece),
+    Fault(String, Diff),
+}
 
 /// Brings the changes of all `views` to worker `index`, which hands them to `sink` as time passes: at the ends of
 /// steps, changed or not. On other workers `sink` is never called.
@@ -50,44 +66,39 @@ pub fn output<'scope>(
     steps: &Steps,
     mut sink: impl FnMut(Closed) + 'static,
 ) {
-    let codec = |schema: &SchemaRef| {
-        RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types")
-    };
     let mut streams = Vec::new();
-    let mut decoders = Vec::new();
     for (i, view) in views.into_iter().enumerate() {
-        let encoder = codec(&view.schema);
-        let (retain, begun) = (view.retain, steps.clone());
-        decoders.push((codec(&view.schema), view.schema.clone()));
-        streams.push(view.rows.unary::<CapacityContainerBuilder<Vec<(Time, Change)>>, _, _, _>(
+        let (schema, retain, begun) = (view.schema, view.retain, steps.clone());
+        streams.push(view.rows.unary::<CapacityContainerBuilder<Vec<Change>>, _, _, _>(
             Pipeline,
-            "encode",
+            "changes",
             move |_, _| {
                 move |input, output| {
                     input.for_each(|capability, data| {
-                        let mut session = output.session(&capability);
-                        for updates in data.drain(..) {
-                            let rows = encoder.encode(updates.rows.columns(), updates.rows.num_rows());
-                            let rows = rows.expect("columns of the view").into_iter().zip(updates.diffs());
-                            let past = retain.map(|retain| past(&updates, retain, begun.begin(updates.time)));
-                            let stays = |at: usize, diff: Diff| diff < 0 && past.as_ref().is_some_and(|p| p[at]);
-                            let rows = rows.enumerate().filter(|(at, (_, diff))| !stays(*at, **diff));
-                            session
-                                .give_iterator(rows.map(|(_, (row, diff))| (updates.time, (i as u32, Ok(row), *diff))));
-                        }
+                        let changes = data.drain(..).filter_map(|updates| {
+                            let time = updates.time;
+                            let Updates { rows, diffs, .. } = match retain {
+                                Some(retain) => without_past(updates, retain, begun.begin(time)),
+                                None => updates,
+                            };
+                            let rows = batch(&schema, rows.columns().to_vec(), rows.num_rows());
+                            let piece = Piece { worker: index as u64, rows, diffs };
+                            (!piece.diffs.is_empty()).then_some(Change { time, view: i, what: What::Rows(piece) })
+                        });
+                        output.session(&capability).give_iterator(changes);
                     });
                 }
             },
         ));
         for errors in view.errors {
-            streams.push(errors.unary::<CapacityContainerBuilder<Vec<(Time, Change)>>, _, _, _>(
+            streams.push(errors.unary::<CapacityContainerBuilder<Vec<Change>>, _, _, _>(
                 Pipeline,
-                "encode",
+                "changes",
                 move |_, _| {
                     move |input, output| {
                         input.for_each(|capability, data| {
-                            let all = data.drain(..).map(|(text, time, diff)| (time, (i as u32, Err(text), diff)));
-                            output.session(&capability).give_iterator(all);
+                            let fault = |(text, time, diff)| Change { time, view: i, what: What::Fault(text, diff) };
+                            output.session(&capability).give_iterator(data.drain(..).map(fault));
                         });
                     }
                 },
@@ -96,14 +107,14 @@ pub fn output<'scope>(
     }
     let all = scope.concatenate(streams);
     let mine = scope.worker().index() == index;
-    let route = Exchange::new(move |_: &(Time, Change)| index as u64);
-    let mut pending: std::collections::BTreeMap<Time, Vec<Change>> = Default::default();
+    let route = Exchange::new(move |_: &Change| index as u64);
+    let mut pending: BTreeMap<Time, Vec<Change>> = BTreeMap::new();
     let mut reported = 0;
     let steps = steps.clone();
     all.sink(route, name, move |(input, frontier)| {
         input.for_each(|_, data| {
-            for (time, change) in data.drain(..) {
-                pending.entry(time).or_default().push(change);
+            for change in data.drain(..) {
+                pending.entry(change.time).or_default().push(change);
             }
         });
         // An empty frontier is a job being dropped: what it would still send is of no interest.
@@ -114,41 +125,39 @@ pub fn output<'scope>(
         }
         reported = upper;
         let open = pending.split_off(&upper);
-        let closed: Vec<Change> = std::mem::replace(&mut pending, open).into_values().flatten().collect();
-        sink(consolidate(upper, closed, &decoders));
+        let closed = std::mem::replace(&mut pending, open);
+        sink(close(upper, closed.into_values().flatten()));
     });
 }
 
-/// The rows that had had their time when the step began.
-fn past(updates: &Updates, retain: Age, begin: Time) -> Vec<bool> {
+/// The changes without the rows that leave because they had had their time when the step began.
+fn without_past(updates: Updates, retain: Age, begin: Time) -> Updates {
     let times = cast(updates.rows.column(retain.group), &DataType::Timestamp(TimeUnit::Millisecond, None));
     let times = times.expect("the planner checked that it is a timestamp");
     let times = times.as_primitive::<TimestampMillisecondType>();
     let due = |time: i64| (time.max(0) as Time).saturating_add(retain.after_ms);
-    times.iter().map(|time| time.is_some_and(|time| due(time) < begin)).collect()
+    let stays = times.iter().zip(updates.diffs()).map(|(time, diff)| *diff < 0 && time.is_some_and(|t| due(t) < begin));
+    let kept: BooleanArray = stays.map(|stays| Some(!stays)).collect();
+    if kept.true_count() == kept.len() {
+        return updates;
+    }
+    let rows = filter_record_batch(&updates.rows, &kept).expect("as many as rows");
+    let diffs = filter(&updates.diffs, &kept).expect("as many as rows");
+    Updates::new(updates.time, rows, Int64Array::from(diffs.to_data()))
 }
 
-fn consolidate(upper: Time, changes: Vec<Change>, decoders: &[(RowCodec, SchemaRef)]) -> Closed {
-    let mut rows: Vec<Vec<(Row, Diff)>> = vec![vec![]; decoders.len()];
-    let mut errors: Vec<((u32, String), Diff)> = Vec::new();
-    for (view, change, diff) in changes {
-        match change {
-            Ok(row) => rows[view as usize].push((row, diff)),
-            Err(text) => errors.push(((view, text), diff)),
+/// The net changes.
+fn close(upper: Time, all: impl Iterator<Item = Change>) -> Closed {
+    let mut views: BTreeMap<usize, Vec<(RecordBatch, Int64Array)>> = BTreeMap::new();
+    let mut errors: Vec<((usize, String), Diff)> = Vec::new();
+    for Change { view, what, .. } in all {
+        match what {
+            What::Rows(piece) => views.entry(view).or_default().push((piece.rows, piece.diffs)),
+            What::Fault(text, diff) => errors.push(((view, text), diff)),
         }
     }
     differential_dataflow::consolidation::consolidate(&mut errors);
-    let mut changes = Vec::new();
-    for (view, mut rows) in rows.into_iter().enumerate() {
-        row::consolidate(&mut rows);
-        if rows.is_empty() {
-            continue;
-        }
-        let (codec, schema) = &decoders[view];
-        let columns = codec.decode(rows.iter().map(|(row, _)| row)).expect("rows of this codec");
-        let diffs = Int64Array::from_iter_values(rows.iter().map(|(_, diff)| *diff));
-        changes.push((view, batch(schema, columns, rows.len()), diffs));
-    }
-    let errors = errors.into_iter().map(|((view, text), diff)| (view as usize, text, diff)).collect();
-    Closed { upper, changes, errors }
+    let net = |(view, pieces): (usize, Vec<_>)| consolidate(&pieces).map(|(rows, diffs)| (view, rows, diffs));
+    let errors = errors.into_iter().map(|((view, text), diff)| (view, text, diff)).collect();
+    Closed { upper, changes: views.into_iter().filter_map(net).collect(), errors }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take};
+use arrow::compute::take;
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -20,7 +20,8 @@ use timely::progress::frontier::MutableAntichain;
 use crate::held::{Held, Hold, estimate};
 use crate::map::{batch, take_rows};
 use crate::schedule::Schedule;
-use crate::{Diff, Row, RowCodec, Rows, Steps, Time, Updates, held, row};
+use crate::updates::consolidate;
+use crate::{Diff, Rows, Steps, Time, Updates, held};
 
 /// Keeps each row from the timestamp in column `from` (inclusive) until that in column `until`
 /// (exclusive), both `Timestamp(Millisecond)`; a null means never. The two columns are not passed on:
@@ -251,20 +252,7 @@ impl Bucket {
         if !(of(|diff| *diff > 0) && of(|diff| *diff < 0)) {
             return;
         }
-        let schema = self.pieces[0].0.schema();
-        let codec =
-            RowCodec::new(schema.fields().iter().map(|f| f.data_type())).expect("the planner checked the types");
-        let all = concat_batches(&schema, self.pieces.iter().map(|(rows, _)| rows)).expect("one schema");
-        let diffs = self.pieces.iter().flat_map(|(_, diffs)| diffs.values().iter().copied());
-        let rows = codec.encode(all.columns(), all.num_rows()).expect("columns of the codec");
-        let mut net: Vec<(Row, Diff)> = rows.into_iter().zip(diffs).collect();
-        row::consolidate(&mut net);
-        self.rows = net.len();
-        self.pieces.clear();
-        if !net.is_empty() {
-            let columns = codec.decode(net.iter().map(|(row, _)| row)).expect("rows of this codec");
-            let diffs = Int64Array::from_iter_values(net.iter().map(|(_, diff)| *diff));
-            self.pieces.push((batch(&schema, columns, net.len()), diffs));
-        }
+        self.pieces = consolidate(&self.pieces).into_iter().collect();
+        self.rows = self.pieces.iter().map(|(rows, _)| rows.num_rows()).sum();
     }
 }

@@ -92,7 +92,7 @@ async fn recorded() {
             let database = server.database().await;
             run(&raw, &parameters, &database, workers).await;
             let mut parameters = parameters.clone();
-            if stem(&job) == "occupancy" {
+            if stem(&job) != "critical" {
                 // The hour that runs as well.
                 parameters.push(("publish_after".to_owned(), "0 seconds".to_owned()));
             }

@@ -8,7 +8,7 @@ use crate::Row;
 use crate::exact::{Float, Integer};
 
 /// The state of a group, or what is to be added to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Rows of the group.
     pub rows: i64,

@@ -8,13 +8,24 @@ use arrow::array::{
 use arrow::compute::{cast_with_options, take};
 use arrow::datatypes::DataType;
 
-use super::cell::Cell;
+use super::cell::{Cell, State};
 use super::partial::compared;
-use super::{Accumulator, Change, Function, Grouping, Regression, key_codec};
+use super::{Accumulator, Function, Grouping, Regression, key_codec};
 use crate::errors::message;
 use crate::exact::Float;
 use crate::map::batch;
-use crate::{Diff, Row, RowCodec};
+use crate::{Row, RowCodec};
+
+/// A group's key and state.
+pub(super) type Group<'a> = (&'a Row, &'a State);
+
+/// Results of groups.
+pub(super) struct Finished {
+    /// A row each, but for those that have no result.
+    pub rows: Option<RecordBatch>,
+    /// Why they have none.
+    pub faults: Vec<String>,
+}
 
 /// Turns states into rows.
 pub(super) struct Finish {
@@ -32,40 +43,36 @@ impl Finish {
         Finish { firsts: firsts.collect(), keys: key_codec(grouping), grouping: grouping.clone() }
     }
 
-    /// The rows of `changes` with their diffs, and messages for those that have no result.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn columns(&self, changes: &[Change]) -> (Option<(RecordBatch, Int64Array)>, Vec<(String, Diff)>) {
-        match self.try_columns(changes) {
-            Ok(rows) => (Some((rows, Int64Array::from_iter_values(changes.iter().map(|change| change.2)))), vec![]),
-            Err(_) => {
-                let (good, faults) = self.separate(changes);
-                let rows = (!good.is_empty()).then(|| {
-                    let rows = self.try_columns(&good).expect("each of them finished alone");
-                    (rows, Int64Array::from_iter_values(good.iter().map(|change| change.2)))
-                });
-                (rows, faults)
-            }
+    /// The results of `groups`. Their keys may be those of others: `keys`.
+    pub(super) fn columns(&self, groups: &[Group<'_>], keys: Option<&Finished>) -> Finished {
+        if groups.is_empty() {
+            return Finished { rows: None, faults: vec![] };
         }
-    }
-
-    fn separate(&self, changes: &[Change]) -> (Vec<Change>, Vec<(String, Diff)>) {
+        let keys = keys.and_then(|keys| keys.rows.as_ref()).filter(|keys| keys.num_rows() == groups.len());
+        if let Ok(rows) = self.try_columns(groups, keys) {
+            return Finished { rows: Some(rows), faults: vec![] };
+        }
         let (mut good, mut faults) = (vec![], vec![]);
-        for change in changes {
-            match self.try_columns(std::slice::from_ref(change)) {
-                Ok(_) => good.push(change.clone()),
-                Err(text) => faults.push((text, change.2)),
+        for group in groups {
+            match self.try_columns(&[*group], None) {
+                Ok(_) => good.push(*group),
+                Err(text) => faults.push(text),
             }
         }
-        (good, faults)
+        let rows = (!good.is_empty()).then(|| self.try_columns(&good, None).expect("each of them finished alone"));
+        Finished { rows, faults }
     }
 
-    fn try_columns(&self, changes: &[Change]) -> Result<RecordBatch, String> {
-        let mut columns = self.keys.decode(changes.iter().map(|change| &change.0)).expect("rows of this codec");
+    fn try_columns(&self, groups: &[Group<'_>], keys: Option<&RecordBatch>) -> Result<RecordBatch, String> {
+        let mut columns = match keys {
+            Some(keys) => keys.columns()[..self.grouping.group.len()].to_vec(),
+            None => self.keys.decode(groups.iter().map(|group| group.0)).expect("rows of this codec"),
+        };
         for (i, aggregate) in self.grouping.aggregates.iter().enumerate() {
-            let cells: Vec<&Cell> = changes.iter().map(|change| &change.1.cells[i]).collect();
+            let cells: Vec<&Cell> = groups.iter().map(|group| &group.1.cells[i]).collect();
             columns.push(self.column(aggregate, i, &cells)?);
         }
-        Ok(batch(&self.grouping.output, columns, changes.len()))
+        Ok(batch(&self.grouping.output, columns, groups.len()))
     }
 
     fn column(&self, aggregate: &Accumulator, index: usize, cells: &[&Cell]) -> Result<ArrayRef, String> {

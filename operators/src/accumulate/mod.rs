@@ -6,13 +6,12 @@
 
 mod cell;
 mod finish;
+mod groups;
 mod partial;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
-use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
@@ -20,14 +19,13 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 pub use cell::State;
-use finish::Finish;
+use groups::Groups;
 use partial::Partial;
 
 use crate::errors::Outcome;
-use crate::held::{Held, Hold, estimate};
 use crate::schedule::Schedule;
 use crate::stash::Stash;
-use crate::{Diff, Errors, Expr, Row, RowCodec, Rows, Steps, Time, Updates, held};
+use crate::{Errors, Expr, Row, RowCodec, Rows, Steps, Time, Updates, held};
 
 /// One aggregate of a grouping, as planned.
 #[derive(Clone, Debug)]
@@ -214,21 +212,17 @@ pub fn accumulate<'scope>(
     let (route, named, steps) = (Exchange::new(|part: &Part| part.key.route()), name.to_owned(), steps.clone());
     let outcomes =
         parts.unary_frontier::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(route, name, move |first, _| {
-            let finish = Finish::new(&grouping);
-            let groups = Rc::new(RefCell::new(Groups::default()));
+            let groups = Rc::new(RefCell::new(Groups::new(&grouping)));
             held::register(&named, &groups);
-            let mut start = (grouping.global && Row::default().route() % peers == index).then(|| {
-                groups.borrow_mut().pin(Row::default(), State::new(&grouping));
-                first
-            });
+            let mut start = (grouping.global && Row::default().route() % peers == index).then_some(first);
             let mut stash: Stash<Part> = Stash::default();
             // By when their time is past, then by the beginning of the step after.
             let (mut expiring, mut leaving) = (Schedule::<Vec<Row>>::default(), Schedule::<Vec<Row>>::default());
             move |(input, frontier), output| {
                 let mut groups = groups.borrow_mut();
                 if let Some(capability) = start.take() {
-                    let changes = vec![(Row::default(), State::new(&grouping), 1)];
-                    output.session(&capability).give_iterator(finish.outcomes(*capability.time(), &changes));
+                    let mut session = output.session(&capability);
+                    groups.pin(*capability.time(), |outcome| session.give(outcome));
                 }
                 input.for_each(|capability, data| {
                     let time = *capability.least().expect("a message has a time");
@@ -247,22 +241,23 @@ pub fn accumulate<'scope>(
                         (Some(begin), Some(time)) => begin <= time,
                         (begin, _) => begin.is_some(),
                     };
-                    let (capability, changes) = if first {
+                    if first {
                         let Some((capability, keys)) = leaving.next_closed(frontier) else { break };
-                        let changes = keys.into_iter().filter_map(|key| groups.remove(key)).collect();
-                        (capability.delayed(&steps.end(*capability.time())), changes)
+                        let capability = capability.delayed(&steps.end(*capability.time()));
+                        let mut session = output.session(&capability);
+                        groups.remove(*capability.time(), &keys, |outcome| session.give(outcome));
                     } else {
-                        let Some((capability, parts)) = stash.next_closed(frontier) else { break };
+                        let Some((capability, mut parts)) = stash.next_closed(frontier) else { break };
                         let time = *capability.time();
-                        let changes = groups.add(steps.begin(time), parts, |part| {
+                        // What comes for a group that is past is of no account: it has left as it was.
+                        parts.retain(|part| part.due >= steps.begin(time));
+                        let created = |part: &Part| {
                             if part.due != Time::MAX {
                                 expiring.at(part.due.max(time), &capability).push(part.key.clone());
                             }
-                        });
-                        (capability, changes)
-                    };
-                    if !changes.is_empty() {
-                        output.session(&capability).give_iterator(finish.outcomes(*capability.time(), &changes));
+                        };
+                        let mut session = output.session(&capability);
+                        groups.add(time, parts, created, |outcome| session.give(outcome));
                     }
                 }
             }
@@ -282,85 +277,6 @@ pub fn distinct<'scope>(
     let grouping =
         Grouping { input: schema.clone(), group, aggregates: vec![], global: false, expiry: None, output: schema };
     accumulate(input, name, grouping, steps, errors)
-}
-
-/// A group's old or new state, to be sent with a diff.
-type Change = (Row, State, Diff);
-
-/// The groups that this worker holds.
-#[derive(Default)]
-struct Groups {
-    states: HashMap<Row, State, ahash::RandomState>,
-    pinned: Option<Row>,
-}
-
-impl Hold for Groups {
-    fn held(&self) -> Held {
-        let records = self.states.len();
-        // A byte of the table tells which places are taken.
-        let places = self.states.capacity() * (size_of::<(Row, State)>() + 1);
-        let beside = estimate(self.states.iter(), records, |(key, state)| key.heap_size() + state.heap_size());
-        Held { records, bytes: places + beside, batches: 1 }
-    }
-}
-
-impl Groups {
-    fn pin(&mut self, key: Row, state: State) {
-        self.states.insert(key.clone(), state);
-        self.pinned = Some(key);
-    }
-
-    fn remove(&mut self, key: Row) -> Option<Change> {
-        let state = self.states.remove(&key)?;
-        (state.rows > 0).then_some((key, state, -1))
-    }
-
-    /// Adds what arrived in the step that begins at `begin`; `created` is told of new groups.
-    fn add(&mut self, begin: Time, parts: Vec<Part>, mut created: impl FnMut(&Part)) -> Vec<Change> {
-        let mut before: HashMap<Row, Option<State>, ahash::RandomState> = HashMap::default();
-        for part in parts {
-            if part.due < begin {
-                continue; // Its group is past: it has left, and stays as it was when it left.
-            }
-            if let Some(held) = self.states.get_mut(&part.key) {
-                if !before.contains_key(&part.key) {
-                    before.insert(part.key.clone(), Some(held.clone()));
-                }
-                held.add(&part.state);
-            } else {
-                created(&part);
-                before.entry(part.key.clone()).or_insert(None);
-                self.states.insert(part.key, part.state);
-            }
-        }
-        let mut changes = Vec::with_capacity(2 * before.len());
-        for (key, old) in before {
-            let pinned = self.pinned.as_ref() == Some(&key);
-            let new = &self.states[&key];
-            if old.as_ref() == Some(new) {
-                continue;
-            }
-            if let Some(old) = old
-                && (pinned || old.rows > 0)
-            {
-                changes.push((key.clone(), old, -1));
-            }
-            if pinned || new.rows > 0 {
-                changes.push((key, new.clone(), 1));
-            } else {
-                self.states.remove(&key);
-            }
-        }
-        changes
-    }
-}
-
-impl Finish {
-    fn outcomes(&self, time: Time, changes: &[Change]) -> impl Iterator<Item = Outcome> + use<> {
-        let (rows, faults) = self.columns(changes);
-        let rows = rows.map(|(rows, diffs): (_, Int64Array)| Outcome::Rows(Updates::new(time, rows, diffs)));
-        rows.into_iter().chain(faults.into_iter().map(move |(text, diff)| Outcome::Fault(text, time, diff)))
-    }
 }
 
 /// Encodes the group's columns.
