@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::machine::quantile;
 
 /// Between two looks at the metrics: less than between two commits.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(450);
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -18,4 +18,5 @@ pub mod sink;
 pub mod source;
 pub mod sql;
 pub mod timeline;
+pub mod turns;
 pub mod worker;

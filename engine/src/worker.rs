@@ -18,6 +18,7 @@ use crate::command::{Command, CommandLog, JobId, Spec};
 use crate::observe::dataflow::Dataflows;
 use crate::plan::Job;
 use crate::render;
+use crate::turns::Turns;
 
 /// How long an idle worker sleeps at most. It is woken for work; this only bounds the harm of a lost wake-up.
 const PARK: Duration = Duration::from_millis(200);
@@ -107,6 +108,7 @@ pub fn run(
     let mut observed = Dataflows::observe(worker);
     let mut log = CommandLog::new(worker);
     let mut jobs: HashMap<JobId, Inputs> = HashMap::new();
+    let mut turns = Turns::default();
     'work: loop {
         while let Some(Ok(command)) = commands.as_mut().map(mpsc::Receiver::try_recv) {
             log.push(command);
@@ -122,19 +124,28 @@ pub fn run(
                 }
                 Command::Drop { id } => {
                     jobs.remove(&id);
+                    turns.forget(id);
                     observed.dropped(id);
                     shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 }
                 Command::Stop => break 'work,
             }
         }
-        while let Ok(item) = feed.try_recv() {
-            take_in(&mut jobs, item);
+        while turns.has_room()
+            && let Ok(item) = feed.try_recv()
+        {
+            // What comes for a job that has been dropped is of no interest.
+            let (Feed::Rows(job, ..) | Feed::Advance(job, _)) = &item;
+            if jobs.contains_key(job) {
+                turns.push(item);
+            }
         }
+        let idle = !observed.have_run();
+        turns.next(idle).into_iter().for_each(|item| take_in(&mut jobs, item));
         if shared.failed.load(Ordering::Relaxed) {
             panic!("another worker of this process failed");
         }
-        worker.step_or_park(Some(PARK));
+        worker.step_or_park(Some(if turns.wait() { Duration::ZERO } else { PARK }));
         observed.publish();
     }
 }

@@ -67,6 +67,11 @@ impl Dataflows {
         }
     }
 
+    /// A dataflow has run since this was last asked.
+    pub fn have_run(&mut self) -> bool {
+        std::mem::take(&mut self.log.borrow_mut().ran)
+    }
+
     /// Tells the metrics, if it is time.
     pub fn publish(&mut self) {
         if self.published.elapsed() < PUBLISH {
@@ -104,6 +109,8 @@ struct Log {
     jobs: HashMap<usize, Busy, ahash::RandomState>,
     /// In dataflows.
     all: Duration,
+    /// One of them has run.
+    ran: bool,
 }
 
 impl Log {
@@ -126,7 +133,10 @@ impl Log {
         let took = until.saturating_sub(since);
         match self.running.last_mut() {
             Some((_, within)) => *within += took,
-            None => self.all += took,
+            None => {
+                self.all += took;
+                self.ran = true;
+            }
         }
         if let Some((dataflow, place)) = self.operators.get(&operator)
             && let Some(busy) = self.jobs.get_mut(dataflow)

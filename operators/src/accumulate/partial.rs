@@ -284,13 +284,21 @@ impl Sums {
                 let skip_nulls = matches!(function, Function::Min | Function::Max);
                 let compared: Vec<ArrayRef> = arguments.iter().rev().map(|column| (*column).clone()).collect();
                 let encoded = first.expect("encodes what is compared").convert_columns(&compared).expect("its columns");
+                // The row of this batch that comes first in each group.
+                let mut best = vec![usize::MAX; sums.len()];
                 rows.each(all.filter(|_| skip_nulls), |group, row, diff| {
                     debug_assert!(diff > 0, "input of min, max, first and last does not retract");
-                    let (held, bytes) = (&mut sums[group], encoded.row(row));
+                    let best = &mut best[group];
+                    if *best == usize::MAX || encoded.row(row) < encoded.row(*best) {
+                        *best = row;
+                    }
+                });
+                for (held, best) in sums.iter_mut().zip(best).filter(|(_, best)| *best != usize::MAX) {
+                    let bytes = encoded.row(best);
                     if held.as_ref().is_none_or(|held| bytes.as_ref() < held.as_slice()) {
                         *held = Some(Row::new(bytes.as_ref()));
                     }
-                });
+                }
             }
         }
     }
