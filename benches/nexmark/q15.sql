@@ -1,0 +1,24 @@
+-- Query 15, bidding statistics: how many bids, bidders and auctions a day are at each level of price?
+
+SET PARAMETER events = 1000000;
+SET PARAMETER seed = 1;
+
+CREATE SOURCE nexmark FROM NEXMARK (events = $events, seed = $seed);
+
+CREATE MATERIALIZED VIEW q15 AS
+SELECT
+    CAST(date_time AS date) AS day,
+    count(*) AS total_bids,
+    count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+    count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+    count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+    count(DISTINCT bidder) AS total_bidders,
+    count(DISTINCT bidder) FILTER (WHERE price < 10000) AS rank1_bidders,
+    count(DISTINCT bidder) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bidders,
+    count(DISTINCT bidder) FILTER (WHERE price >= 1000000) AS rank3_bidders,
+    count(DISTINCT auction) AS total_auctions,
+    count(DISTINCT auction) FILTER (WHERE price < 10000) AS rank1_auctions,
+    count(DISTINCT auction) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_auctions,
+    count(DISTINCT auction) FILTER (WHERE price >= 1000000) AS rank3_auctions
+FROM nexmark.bid
+GROUP BY CAST(date_time AS date);
