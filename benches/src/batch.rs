@@ -32,7 +32,9 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<()> {
     if args.inside {
-        return inside(&args, &args.jobs[0]).await;
+        let parameters = [("feed", args.feed), ("quartiers", args.quartiers)];
+        let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        return inside(&args.jobs[0], &parameters).await;
     }
     println!("| job | rows in | rows of the views | CPU s | of it, reading | peak MB |");
     println!("|---|---|---|---|---|---|");
@@ -64,18 +66,15 @@ fn stem(job: &Path) -> String {
 }
 
 /// Reads all of the sources, then asks each materialized view, with those before it as tables.
-async fn inside(args: &Args, job: &Path) -> Result<()> {
+pub async fn inside(job: &Path, parameters: &BTreeMap<String, String>) -> Result<()> {
     let text = std::fs::read_to_string(job).with_context(|| job.display().to_string())?;
-    let parameters = [("feed", &args.feed), ("quartiers", &args.quartiers)];
-    let parameters: BTreeMap<String, String> =
-        parameters.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
     let context = Context {
         http: build_client().map_err(|e| anyhow!("{e}"))?,
         wall_clock_ms: Arc::new(|| 0),
         folder: std::env::current_dir()?,
         shown: 0,
     };
-    let prepared = catalog::prepare(&stem(job), &text, &parameters, &context).await?;
+    let prepared = catalog::prepare(&stem(job), &text, parameters, &context).await?;
     let (mut tables, mut functions, mut now, mut rows_in) = (vec![], vec![], 0, 0);
     for bound in prepared.sources {
         let (send, mut events) = mpsc::channel(4);
@@ -108,7 +107,7 @@ async fn inside(args: &Args, job: &Path) -> Result<()> {
         session.add_table(&name, schema, rows)?;
     }
     let mut rows_out = 0;
-    for statement in sql::parse(&text, &parameters)? {
+    for statement in sql::parse(&text, parameters)? {
         let Kind::CreateView { name, materialized, .. } = &statement.kind else { continue };
         session.add_view(&statement)?;
         if *materialized {

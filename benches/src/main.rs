@@ -8,6 +8,7 @@ mod batch;
 mod cluster;
 mod latency;
 mod machine;
+mod nexmark;
 mod replay;
 
 use clap::Parser;
@@ -21,6 +22,8 @@ enum Workload {
     Batch(batch::Args),
     /// From a snapshot's arrival to its commit, at one snapshot a second.
     Latency(latency::Args),
+    /// The queries of Nexmark, from the generator to PostgreSQL.
+    Nexmark(nexmark::Args),
 }
 
 #[tokio::main]
@@ -31,5 +34,6 @@ async fn main() -> anyhow::Result<()> {
         Workload::Replay(args) => replay::run(args).await,
         Workload::Batch(args) => batch::run(args).await,
         Workload::Latency(args) => latency::run(args).await,
+        Workload::Nexmark(args) => nexmark::run(args).await,
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Two checks. Golden cases: `jobs/*/tests/JOB/CASE.txt` holds a small feed and the tables that come of it
 //! (see [`case`]); a new case is a new file. And oracles: `jobs/*/tests/oracle/JOB/VIEW.sql` answers the
-//! same as a view in PostgreSQL's own SQL, over a recording of the real feed (see [`oracle`]).
+//! same as a view in PostgreSQL's own SQL, over a recording of the real feed (see [`oracle`]). Beside them, the jobs
+//! in `benches/nexmark` (see [`nexmark`]).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod case;
 mod feed;
+mod nexmark;
 mod oracle;
 mod server;
 mod table;
