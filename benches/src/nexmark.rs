@@ -14,8 +14,8 @@ use crate::{batch, machine};
 
 /// Events a second on 16 cores, of Feldera and of Flink (streaming), by query; 0: none is given.
 ///
-/// From <https://github.com/feldera/feldera/blob/1eb7bb0a126737532cf03f5357a44c8142bfa456/benchmark/README.md>, "16-core
-/// Nexmark Streaming Performance"; the machine is not named there.
+/// From `benchmark/README.md` of <https://github.com/feldera/feldera>, at [`COMMIT`]: "16-core Nexmark Streaming
+/// Performance".
 const PUBLISHED: [(u32, u32); 23] = [
     (6_973_987, 2_642_776),
     (6_595_871, 2_604_438),
@@ -41,19 +41,23 @@ const PUBLISHED: [(u32, u32); 23] = [
     (6_634_820, 1_229_695),
     (6_305_568, 1_521_838),
 ];
-/// The cores of those.
+/// The cores of those,
 const CORES: u32 = 16;
+/// and the version that they are from.
+const COMMIT: &str = "1eb7bb0a126737532cf03f5357a44c8142bfa456";
+/// The query that reads next to nothing.
+const GENERATOR: &str = "generator";
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The folder of the queries.
     #[arg(long, default_value = "benches/nexmark")]
     folder: PathBuf,
-    /// Which of them, by number; all, if none is named.
+    /// Which of them (`q3,q8`); all, if none is named.
     #[arg(long, value_delimiter = ',')]
-    queries: Vec<usize>,
+    queries: Vec<String>,
     /// How many events.
-    #[arg(long, default_value_t = 10_000_000)]
+    #[arg(long, default_value_t = 5_000_000)]
     events: u64,
     /// What they are generated from.
     #[arg(long, default_value_t = 1)]
@@ -74,13 +78,13 @@ impl Args {
         [("events", self.events), ("seed", self.seed)].map(|(name, value)| (name.to_owned(), value.to_string())).into()
     }
 
-    fn job(&self, query: usize) -> PathBuf {
-        self.folder.join(format!("q{query}.sql"))
+    fn job(&self, query: &str) -> PathBuf {
+        self.folder.join(format!("{query}.sql"))
     }
 
-    fn queries(&self) -> Vec<usize> {
+    fn queries(&self) -> Vec<String> {
         match &self.queries[..] {
-            [] => (0..PUBLISHED.len()).filter(|query| self.job(*query).exists()).collect(),
+            [] => [GENERATOR.to_owned()].into_iter().chain((0..PUBLISHED.len()).map(|n| format!("q{n}"))).collect(),
             some => some.to_vec(),
         }
     }
@@ -88,13 +92,13 @@ impl Args {
 
 pub async fn run(args: Args) -> Result<()> {
     if args.inside {
-        return batch::inside(&args.job(args.queries()[0]), &args.parameters()).await;
+        return batch::inside(&args.job(&args.queries()[0]), &args.parameters()).await;
     }
     let mut text = String::new();
     head(&args, &mut text)?;
     print!("{text}");
     for query in args.queries() {
-        let line = measure(&args, query).await?;
+        let line = measure(&args, &query).await?;
         println!("{line}");
         writeln!(text, "{line}")?;
     }
@@ -106,18 +110,18 @@ fn head(args: &Args, text: &mut String) -> Result<()> {
     writeln!(text, "Measured: {}.\n", machine::describe())?;
     writeln!(
         text,
-        "From the generator to committed tables, thousands of events by the second of CPU that the engine's process \
-         used; PostgreSQL's is not counted, generating is. DataFusion: the same SQL over all the events at once, in \
-         memory, generating not counted; the engine with generating is `all`. Published: events a second on {CORES} \
-         cores, by core, of \
-         [Feldera](https://github.com/feldera/feldera/blob/1eb7bb0a126737532cf03f5357a44c8142bfa456/benchmark/README.md) \
-         and Flink as Feldera measured it, on a machine that is not named there, generating included. See \
-         [the queries](../nexmark/README.md).\n"
+        "k/CPU s: thousands of events by the second of CPU that the engine's process used, from the generator to \
+         committed tables; `{GENERATOR}` is what generating takes of it, PostgreSQL's processes are not counted. k/s: \
+         the same by the clock. DataFusion: the same SQL, once, over all the events in memory, generating not \
+         counted.\n\nFeldera and Flink (SQL, streaming): by the clock on {CORES} cores, divided by {CORES}, as \
+         [published by Feldera](https://github.com/feldera/feldera/blob/{COMMIT}/benchmark/README.md#sample-results); \
+         the machine is not named there, so compare how they relate to each other. What the queries are is \
+         [beside them](../nexmark/README.md).\n"
     )?;
     let each = |name: &str| args.workers.iter().map(|n| format!(" {name}, {n} |")).collect::<String>();
     writeln!(
         text,
-        "| query |{}{}{} rows out | DataFusion k/CPU s | Feldera k/s by core | Flink k/s by core |",
+        "| query |{}{}{} rows out | DataFusion k/CPU s | Feldera k/s a core | Flink k/s a core |",
         each("k/CPU s, workers"),
         each("k/s, workers"),
         each("peak MB, workers"),
@@ -126,7 +130,7 @@ fn head(args: &Args, text: &mut String) -> Result<()> {
     Ok(())
 }
 
-async fn measure(args: &Args, query: usize) -> Result<String> {
+async fn measure(args: &Args, query: &str) -> Result<String> {
     let thousands = args.events as f64 / 1e3;
     let (mut by_cpu, mut by_second, mut peak, mut rows) = (vec![], vec![], vec![], 0.0);
     for workers in &args.workers {
@@ -143,26 +147,27 @@ async fn measure(args: &Args, query: usize) -> Result<String> {
         "--folder",
         &args.folder.to_string_lossy(),
         "--queries",
-        &query.to_string(),
+        query,
         "--events",
         &args.events.to_string(),
         "--seed",
         &args.seed.to_string(),
     ]));
-    // What does not fit into memory has no figure.
-    let batch = batch.ok().and_then(|figures| {
+    // What does not fit into memory has no figure, nor what reads nothing.
+    let batch = batch.ok().filter(|_| query != GENERATOR).and_then(|figures| {
         Some(grouped(thousands / (figures["cpu_seconds"].as_f64()? - figures["reading"].as_f64()?)))
     });
-    let (feldera, flink) = PUBLISHED.get(query).copied().unwrap_or_default();
+    let number = query.strip_prefix('q').and_then(|number| number.parse::<usize>().ok());
+    let (feldera, flink) = number.and_then(|number| PUBLISHED.get(number).copied()).unwrap_or_default();
     let published = |all: u32| if all == 0 { String::new() } else { grouped(f64::from(all / CORES) / 1e3) };
-    let mut cells = vec![format!("[q{query}](../nexmark/q{query}.sql)")];
+    let mut cells = vec![format!("[{query}](../nexmark/{query}.sql)")];
     cells.extend(by_cpu.into_iter().chain(by_second).chain(peak));
     cells.extend([grouped(rows), batch.unwrap_or_default(), published(feldera), published(flink)]);
     Ok(format!("| {} |", cells.join(" | ")))
 }
 
 /// The summary of `velib run`.
-async fn maintained(args: &Args, query: usize, workers: u16) -> Result<Value> {
+async fn maintained(args: &Args, query: &str, workers: u16) -> Result<Value> {
     let server = Private::start(None, Durability::ThrowAway).await?;
     let mut command = Command::new(machine::velib()?);
     command.args(["run", "--once", "--output", "json", "--workers", &workers.to_string()]);
