@@ -33,5 +33,5 @@ FROM numbered
 GROUP BY bidder, session;
 
 CREATE MATERIALIZED VIEW q11_sums AS
-SELECT count(*) AS rows, sum(bidder) AS bidder, sum(bid_count) AS bid_count, sum(CAST(extract(epoch FROM starttime) AS bigint)) AS starttime
+SELECT count(*) AS rows, sum(bidder) AS bidder, sum(bid_count) AS bid_count, sum(extract(epoch FROM starttime)) AS starttime
 FROM q11;

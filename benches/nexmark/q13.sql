@@ -5,8 +5,9 @@ SET PARAMETER seed = 1;
 
 CREATE SOURCE nexmark FROM NEXMARK (events = $events, seed = $seed);
 
-CREATE TABLE digits (digit bigint);
-INSERT INTO digits VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9);
+CREATE VIEW digits AS
+SELECT digit
+FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS digits (digit);
 
 CREATE VIEW side_input AS
 SELECT

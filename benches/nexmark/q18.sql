@@ -24,5 +24,5 @@ SELECT
     sum(bidder) AS bidder,
     sum(price) AS price,
     sum(length(channel) + length(url) + length(extra)) AS texts,
-    sum(CAST(extract(epoch FROM date_time) AS bigint)) AS date_time
+    sum(extract(epoch FROM date_time)) AS date_time
 FROM q18;

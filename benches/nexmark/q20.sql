@@ -22,12 +22,12 @@ SELECT
     sum(bidder) AS bidder,
     sum(price) AS price,
     sum(length(channel) + length(url) + length(extra)) AS texts,
-    sum(CAST(extract(epoch FROM date_time) AS bigint)) AS date_time,
+    sum(extract(epoch FROM date_time)) AS date_time,
     sum(length(item_name) + length(description) + length(auction_extra)) AS auction_texts,
     sum(initial_bid) AS initial_bid,
     sum(reserve) AS reserve,
-    sum(CAST(extract(epoch FROM auction_date_time) AS bigint)) AS auction_date_time,
-    sum(CAST(extract(epoch FROM expires) AS bigint)) AS expires,
+    sum(extract(epoch FROM auction_date_time)) AS auction_date_time,
+    sum(extract(epoch FROM expires)) AS expires,
     sum(seller) AS seller
 FROM q20
 GROUP BY category;

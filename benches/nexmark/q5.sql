@@ -7,10 +7,12 @@ SET PARAMETER seed = 1;
 
 CREATE SOURCE nexmark FROM NEXMARK (events = $events, seed = $seed);
 
-CREATE TABLE hops (shift interval);
-INSERT INTO hops VALUES
+CREATE VIEW hops AS
+SELECT shift
+FROM (VALUES
     (INTERVAL '0 seconds'), (INTERVAL '2 seconds'), (INTERVAL '4 seconds'), (INTERVAL '6 seconds'),
-    (INTERVAL '8 seconds');
+    (INTERVAL '8 seconds')
+) AS hops (shift);
 
 CREATE VIEW slices AS
 SELECT auction, date_bin('2 seconds', date_time, TIMESTAMP '1970-01-01 00:00:00') AS slice, count(*) AS num

@@ -28,12 +28,12 @@ SELECT
     sum(length(item_name) + length(description) + length(extra) + length(bid_extra)) AS texts,
     sum(initial_bid) AS initial_bid,
     sum(reserve) AS reserve,
-    sum(CAST(extract(epoch FROM date_time) AS bigint)) AS date_time,
-    sum(CAST(extract(epoch FROM expires) AS bigint)) AS expires,
+    sum(extract(epoch FROM date_time)) AS date_time,
+    sum(extract(epoch FROM expires)) AS expires,
     sum(seller) AS seller,
     sum(auction) AS auction,
     sum(bidder) AS bidder,
     sum(price) AS price,
-    sum(CAST(extract(epoch FROM bid_date_time) AS bigint)) AS bid_date_time
+    sum(extract(epoch FROM bid_date_time)) AS bid_date_time
 FROM q9
 GROUP BY category;

@@ -101,8 +101,10 @@ pub async fn run(args: Args) -> Result<()> {
         let line = measure(&args, &query).await?;
         println!("{line}");
         writeln!(text, "{line}")?;
+        // Those that follow may take too much.
+        std::fs::write(&args.output, &text).with_context(|| args.output.display().to_string())?;
     }
-    std::fs::write(&args.output, text).with_context(|| args.output.display().to_string())
+    Ok(())
 }
 
 fn head(args: &Args, text: &mut String) -> Result<()> {
