@@ -20,6 +20,11 @@ def output(*command) -> str:
         return "?"
 
 
+COLUMNS = (
+    "peer, version, wall s, CPU s, rows per CPU s, peak MB, PostgreSQL CPU s, same tables, rounds, date and commit"
+)
+
+
 def machine() -> str:
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -57,11 +62,9 @@ def table(kind: str, size: str, rows: int, peers: list[dict]) -> str:
     lines = [
         f"# {kind}, {size}: {rows:,} observations",
         "",
-        "Medians. CPU seconds are those of the peer and all that it starts; PostgreSQL's are beside. "
-        f"[Plot]({kind}-{size}.svg).",
+        f"Medians, of the peer and all that it starts; PostgreSQL's work is beside. [Plot]({kind}-{size}.svg).",
         "",
-        "| peer | version | wall s | CPU s | rows per CPU s | peak MB | PostgreSQL CPU s "
-        "| same tables | rounds | date, commit |",
+        f"| {COLUMNS.replace(', ', ' | ')} |",
         "|---|---|--:|--:|--:|--:|--:|---|--:|---|",
     ]
     for p in peers:
