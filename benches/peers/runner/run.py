@@ -55,8 +55,9 @@ def main():
                 results.append(result)
                 print(peer, *(f"{k}={v:.2f}" for k, v in result.items() if isinstance(v, float)), result["same"])
                 sys.stdout.flush()
-    if args.size != "tiny":  # which is for checks alone
-        report.write(ROOT / "benches" / "results", args.kind, args.size, SIZES[args.size].rows, results)
+            if args.size != "tiny":  # which is for checks alone
+                report.write(ROOT / "benches" / "results", args.kind, args.size, SIZES[args.size].rows, results)
+    sys.exit(any(result["same"] is not True for result in results))
 
 
 def run(server: Server, peer: str, program: str, size: str) -> dict:
