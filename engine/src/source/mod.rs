@@ -17,6 +17,7 @@ mod geojson;
 mod http;
 mod local;
 mod local_time;
+mod nexmark;
 mod poll;
 mod settings;
 pub mod zones;
@@ -202,4 +203,5 @@ mod columns {
 }
 
 /// Every kind of source.
-pub const CONNECTORS: &[&dyn Connector] = &[&gbfs::Gbfs, &http::Http, &files::Files, &geojson::Geojson];
+pub const CONNECTORS: &[&dyn Connector] =
+    &[&gbfs::Gbfs, &http::Http, &files::Files, &geojson::Geojson, &nexmark::Nexmark];

@@ -61,6 +61,20 @@ impl<'a> Settings<'a> {
         })
     }
 
+    /// A whole number within `range`.
+    pub(super) fn whole(
+        &self,
+        name: &str,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, SourceError> {
+        let Some(value) = self.text(name) else { return Ok(default) };
+        value.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.wrong(name, &format!("write a whole number from {least} to {most}"))
+        })
+    }
+
     /// A number of bytes such as `64 MB`.
     pub(super) fn bytes(&self, name: &str, default: usize) -> Result<usize, SourceError> {
         let Some(value) = self.text(name) else { return Ok(default) };
