@@ -88,7 +88,8 @@ GROUP BY n.station_id, n.name, n.area, n.condition, n.bikes, n.docks;
 CREATE VIEW station_trend AS
 SELECT
     station_id,
-    regr_slope(CAST(bikes AS double precision), CAST(extract(epoch FROM observed_at) AS double precision) / 3600) AS slope
+    regr_slope(CAST(bikes AS double precision), CAST(extract(epoch FROM observed_at) AS double precision) / 3600)
+        AS slope
 FROM observations
 WHERE observed_at > (SELECT max(observed_at) FROM latest) - INTERVAL '60 minutes'
 GROUP BY station_id;

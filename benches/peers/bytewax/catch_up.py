@@ -1,5 +1,5 @@
-"""Bytewax: it brings sources, keys, state and sinks, and no aggregates for tables; so a snapshot is an item, and what is
-held of all stations is the state of one key, on arrays (`numpy/views.py`)."""
+"""Bytewax: it brings sources, keys, state and sinks, and no aggregates for tables; so a snapshot is an item, and what
+is held of all stations is the state of one key, on arrays (`numpy/views.py`)."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
--- The views as Flink keeps them up to date. It has no regr_slope, so the sums of the least squares are written out. A join
--- keeps all that it is given, so observations are summed by station before they are joined.
+-- The views as Flink keeps them up to date. It has no regr_slope, so the sums of the least squares are written out. A
+-- join keeps all that it is given, so observations are summed by station before they are joined.
 
 CREATE TEMPORARY VIEW area_hour AS
 SELECT
@@ -37,7 +37,11 @@ SELECT
 FROM (
     SELECT
         *,
-        CASE WHEN bikes = 0 THEN 'empty' WHEN docks = 0 THEN 'full' WHEN bikes * 10 < bikes + docks THEN 'low' ELSE 'fine'
+        CASE
+            WHEN bikes = 0 THEN 'empty'
+            WHEN docks = 0 THEN 'full'
+            WHEN bikes * 10 < bikes + docks THEN 'low'
+            ELSE 'fine'
         END AS `condition`,
         CAST(bikes AS DOUBLE) AS y,
         TIMESTAMPDIFF(SECOND, TIMESTAMP '2026-03-02 00:00:00', observed_at) / 3600e0 AS x

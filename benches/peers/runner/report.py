@@ -20,6 +20,11 @@ def output(*command) -> str:
         return "?"
 
 
+COLUMNS = (
+    "peer, version, wall s, CPU s, rows per CPU s, peak MB, PostgreSQL CPU s, same tables, rounds, date and commit"
+)
+
+
 def machine() -> str:
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -57,25 +62,22 @@ def table(kind: str, size: str, rows: int, peers: list[dict]) -> str:
     lines = [
         f"# {kind}, {size}: {rows:,} observations",
         "",
-        f"Medians. CPU seconds are those of the peer and all that it starts; PostgreSQL's are beside. {plot_link(kind, size)}",
+        f"Medians, of the peer and all that it starts; PostgreSQL's work is beside. [Plot]({kind}-{size}.svg).",
         "",
-        "| peer | version | wall s | CPU s | rows per CPU s | peak MB | PostgreSQL CPU s | same tables | rounds | date, commit |",
+        f"| {COLUMNS.replace(', ', ' | ')} |",
         "|---|---|--:|--:|--:|--:|--:|---|--:|---|",
     ]
     for p in peers:
         figures = "| | | | |"
         if "rate" in p:
-            figures = f"| {p['wall_s']:.1f} | {p['cpu_s']:.2f} | {p['rate']:,.0f} | {p['peak_mb']:.0f} | {p['postgres_cpu_s']:.1f}"
+            figures = f"| {p['wall_s']:.1f} | {p['cpu_s']:.2f} | {p['rate']:,.0f} "
+            figures += f"| {p['peak_mb']:.0f} | {p['postgres_cpu_s']:.1f}"
         same = "yes" if p["same"] is True else p["same"]
         lines.append(
             f"| {p['peer']} | {p['version']} {figures} | {same} | {p['rounds']} | {p['date']}, {p['commit']} |"
         )
     machines = "; ".join({p["machine"]: None for p in peers})
     return "\n".join([*lines, "", f"Machine: {machines}.", ""])
-
-
-def plot_link(kind: str, size: str) -> str:
-    return f"[Plot]({kind}-{size}.svg)."
 
 
 def plot(path: Path, kind: str, size: str, peers: list[dict]):

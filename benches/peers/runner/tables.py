@@ -23,7 +23,12 @@ class Table:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        return pa.schema([(n, TYPES[t]) for n, t in (c.strip().split(" ", 1) for c in self.columns.split(","))])
+        return pa.schema([(name, TYPES[type]) for name, type in self.types])
+
+    @property
+    def types(self) -> list[list[str]]:
+        """The columns, each with its type in PostgreSQL."""
+        return [column.strip().split(" ", 1) for column in self.columns.split(",")]
 
     @property
     def keys(self) -> list[str]:

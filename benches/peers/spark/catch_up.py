@@ -17,7 +17,10 @@ from tables import Sink
 data, url = sys.argv[1:]
 HOUR = np.timedelta64(1, "h")
 STATE = "condition string, since timestamp_ntz, times binary, bikes binary"
-STATION = "station_id string, observed_at timestamp_ntz, bikes int, docks int, condition string, since timestamp_ntz, slope double"
+STATION = (
+    "station_id string, observed_at timestamp_ntz, bikes int, docks int, condition string, since timestamp_ntz, "
+    "slope double"
+)
 
 
 def station(key, frames, state):

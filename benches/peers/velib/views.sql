@@ -1,5 +1,5 @@
--- The work as a job of the engine. It is views.sql but for `critical` and `station_trend`: what is running now is kept up
--- to date from the turns of a station and from the rows of the last hour, as in `jobs/bikeshare`.
+-- The work as a job of the engine. Since when a station is as it is follows from its turns, and its trend from the rows
+-- of the last hour, as in `jobs/bikeshare`.
 
 SET PARAMETER feed = 'data';
 -- How many times real time; empty: as fast as it goes, snapshots of an hour together.

@@ -199,7 +199,7 @@ fn float(function: Function, cell: &Cell) -> Option<f64> {
             let (n, [sum, squares]) = moments.as_ref();
             let free = n - i64::from(sample);
             (free > 0).then(|| {
-                let variance = spread(*n, sum, sum, squares) / free as f64;
+                let variance = spread(*n, sum.parts(), sum.parts(), squares.parts()) / free as f64;
                 if root { variance.sqrt() } else { variance }
             })
         }
@@ -216,27 +216,39 @@ fn regression(which: Regression, n: i64, [x, y, xx, yy, xy]: &[Float; 5]) -> Opt
         return None;
     }
     let count = n as f64;
-    let (sxx, syy) = (|| spread(n, x, x, xx).max(0.0), || spread(n, y, y, yy).max(0.0));
-    let sxy = || spread(n, x, y, xy);
-    let mean = |sum: &Float| sum.value() / count;
+    let (x, y) = (x.parts(), y.parts());
+    let sxx = || spread(n, x, x, xx.parts()).max(0.0);
+    let syy = || spread(n, y, y, yy.parts()).max(0.0);
+    let sxy = || spread(n, x, y, xy.parts());
+    let slope = || {
+        let sxx = sxx();
+        (n > 1 && sxx != 0.0).then(|| sxy() / sxx)
+    };
     match which {
-        Regression::AvgX => Some(mean(x)),
-        Regression::AvgY => Some(mean(y)),
+        Regression::AvgX => Some(x.0 / count),
+        Regression::AvgY => Some(y.0 / count),
         Regression::Sxx => Some(sxx()),
         Regression::Syy => Some(syy()),
         Regression::Sxy => Some(sxy()),
-        Regression::Slope => (n > 1 && sxx() != 0.0).then(|| sxy() / sxx()),
-        Regression::Intercept => (n > 1 && sxx() != 0.0).then(|| mean(y) - sxy() / sxx() * mean(x)),
-        Regression::R2 if n < 2 || sxx() == 0.0 => None,
-        Regression::R2 if syy() == 0.0 => Some(1.0),
-        Regression::R2 => Some(sxy() * sxy() / (sxx() * syy())),
+        Regression::Slope => slope(),
+        Regression::Intercept => slope().map(|slope| y.0 / count - slope * (x.0 / count)),
+        Regression::R2 => {
+            let (sxx, syy) = (sxx(), syy());
+            match (n > 1 && sxx != 0.0, syy == 0.0) {
+                (false, _) => None,
+                (true, true) => Some(1.0),
+                (true, false) => {
+                    let sxy = sxy();
+                    Some(sxy * sxy / (sxx * syy))
+                }
+            }
+        }
         Regression::Count => unreachable!("answered above"),
     }
 }
 
 /// `Σab − Σa·Σb / n`, with twice a float's precision until the end: the terms may all but cancel.
-fn spread(n: i64, a: &Float, b: &Float, ab: &Float) -> f64 {
-    let (a, b, ab) = (a.parts(), b.parts(), ab.parts());
+fn spread(n: i64, a: (f64, f64), b: (f64, f64), ab: (f64, f64)) -> f64 {
     let high = a.0 * b.0;
     let low = a.0.mul_add(b.0, -high) + a.0 * b.1 + a.1 * b.0;
     let count = n as f64;

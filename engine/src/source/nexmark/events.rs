@@ -80,9 +80,9 @@ impl House {
     }
 }
 
-/// The number of the last person, counted from 0.
+/// The number of the last person, counted from 0: there is one in a cycle, and it comes first.
 fn last_person(event: u64) -> u64 {
-    event / CYCLE * PEOPLE + (event % CYCLE).min(PEOPLE - 1)
+    event / CYCLE
 }
 
 /// The number of the last auction, counted from 0; of an event that is not before the first.
