@@ -49,11 +49,11 @@ impl Groups {
         send(time, new, 1, give);
     }
 
-    /// Forgets groups, and takes their results back.
+    /// Forgets groups, and takes their results back. A group that went and came again may be named more than once.
     pub(super) fn remove(&mut self, time: Time, keys: &[Row], give: impl FnMut(Outcome)) {
-        let held = keys.iter().filter_map(|key| self.states.get_key_value(key).filter(|(_, state)| state.rows > 0));
-        let old = self.finish.columns(&held.collect::<Vec<_>>(), None);
-        keys.iter().for_each(|key| drop(self.states.remove(key)));
+        let gone: Vec<(Row, State)> = keys.iter().filter_map(|key| self.states.remove_entry(key)).collect();
+        let shown: Vec<_> = gone.iter().filter(|(_, state)| state.rows > 0).map(|(key, state)| (key, state)).collect();
+        let old = self.finish.columns(&shown, None);
         send(time, old, -1, give);
     }
 
