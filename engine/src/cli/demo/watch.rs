@@ -60,11 +60,30 @@ struct Pending {
     jobs: BTreeSet<String>,
 }
 
-/// What the cluster counts since its generation began, by job.
+/// What the cluster counts since its generation began.
 #[derive(Default)]
 struct Counts {
+    /// By job.
     rows: BTreeMap<String, u64>,
-    snapshots: BTreeMap<String, u64>,
+    /// All jobs read the same feed: of the one that has come furthest.
+    snapshots: Option<u64>,
+}
+
+impl Counts {
+    /// How many rows and snapshots more than before, of what each job has written and taken in.
+    fn advance(&mut self, jobs: impl Iterator<Item = (String, u64, u64)>) -> (u64, u64) {
+        // A new generation counts from nothing.
+        let since = |before: Option<u64>, now: u64| match before {
+            Some(before) if before <= now => now - before,
+            _ => now,
+        };
+        let (mut rows, mut furthest) = (0, 0);
+        for (job, written, taken) in jobs {
+            rows += since(self.rows.insert(job, written), written);
+            furthest = furthest.max(taken);
+        }
+        (rows, since(self.snapshots.replace(furthest), furthest))
+    }
 }
 
 impl Watch {
@@ -199,23 +218,15 @@ impl Watch {
         Ok(line)
     }
 
-    /// Rows changed and snapshots taken in since the last call, as the cluster counts them. A new
-    /// generation counts from nothing.
+    /// Rows changed and snapshots taken in since the last call, as the cluster counts them.
     async fn changed(&mut self) -> (u64, u64) {
         let Ok(jobs) = self.api.jobs().await else { return (0, 0) };
-        let since = |before: Option<u64>, now: u64| match before {
-            Some(before) if before <= now => now - before,
-            _ => now,
-        };
-        let (mut rows, mut snapshots) = (0, 0);
-        for job in jobs.into_iter().filter(|job| self.jobs.contains(&job.name)) {
+        let ours = jobs.into_iter().filter(|job| self.jobs.contains(&job.name));
+        self.counts.advance(ours.map(|job| {
             let written = job.sink.map(|sink| sink.rows).unwrap_or_default();
             let taken = job.sources.values().map(|source| source.snapshots).max().unwrap_or_default();
-            rows += since(self.counts.rows.insert(job.name.clone(), written), written);
-            // All jobs read the same feed.
-            snapshots = snapshots.max(since(self.counts.snapshots.insert(job.name, taken), taken));
-        }
-        (rows, snapshots)
+            (job.name, written, taken)
+        }))
     }
 
     async fn frontiers(&mut self) -> Result<Vec<(String, DateTime<Utc>, DateTime<Utc>)>> {
@@ -266,5 +277,22 @@ impl Watch {
             worker_memory_mb: memory_mb,
             worker_restarts: restarts,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_counts_once_whichever_job_takes_it_in_first() {
+        let mut counts = Counts::default();
+        let mut advance = |a: (u64, u64), b: (u64, u64)| {
+            counts.advance([("a".to_string(), a.0, a.1), ("b".to_string(), b.0, b.1)].into_iter())
+        };
+        assert_eq!(advance((10, 5), (1, 1)), (11, 5));
+        assert_eq!(advance((10, 5), (9, 6)), (8, 1));
+        assert_eq!(advance((30, 7), (9, 6)), (20, 1));
+        assert_eq!(advance((3, 2), (4, 1)), (7, 2), "a new generation");
     }
 }
