@@ -15,7 +15,7 @@ const READY: Duration = Duration::from_secs(30);
 /// Its processes are killed when it is dropped.
 pub struct Cluster {
     processes: Vec<Child>,
-    /// The API of the leader.
+    /// The API of one of them.
     pub api: String,
     http: reqwest::Client,
 }
@@ -23,16 +23,15 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start(database_url: &str, processes: usize, workers: usize) -> Result<Self> {
         let listeners: Vec<TcpListener> =
-            (0..2 * processes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-        let addresses: Vec<String> =
+            (0..processes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+        let apis: Vec<String> =
             listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<_, _>>()?;
         drop(listeners);
-        let (peers, apis) = addresses.split_at(processes);
         let mut running = Vec::new();
-        for (i, api) in apis.iter().enumerate() {
+        for api in &apis {
             let child = Command::new(machine::velib()?)
-                .args(["worker", "--process", &i.to_string(), "--peers", &peers.join(",")])
-                .args(["--workers", &workers.to_string(), "--api", api])
+                .args(["worker", "--workers", &workers.to_string(), "--api", api])
+                .env("VELIB_CLUSTER__PROCESSES", processes.to_string())
                 .env("VELIB_DATABASE_URL", database_url)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -61,7 +60,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The metrics of the leader, those whose names start with `prefix`.
+    /// The metrics of the first process, those whose names start with `prefix`.
     pub async fn metrics(&self, prefix: &str) -> Result<Vec<(String, f64)>> {
         let text = self.http.get(format!("{}/metrics", self.api)).send().await?.text().await?;
         let of = |line: &str| {
