@@ -8,7 +8,7 @@ use velib_engine::metrics::DEFINITIONS;
 const HEAD: &str = "# Metrics
 
 Each process serves these at `/metrics`, in Prometheus' text format. What concerns jobs, sources and tables is known to
-process 0 only; the dataflow, the cluster and the process are told by each for itself. Labels name what the text of a
+the leader only; the dataflow, the cluster and the process are told by each for itself. Labels name what the text of a
 job defines, or are one of a few words; the series of a job go when it is dropped. `job` is a job of the engine, so
 that Prometheus must be told `honor_labels: true`: it calls the target by that name otherwise, and ours `exported_job`.
 

@@ -152,6 +152,22 @@ impl Cluster {
         self.processes[process] = None;
     }
 
+    /// One more process; its number.
+    pub fn add(&mut self) -> usize {
+        self.meshes.push(format!("127.0.0.1:{}", free_port()));
+        self.apis.push(format!("127.0.0.1:{}", free_port()));
+        self.processes.push(Some(self.process(self.processes.len())));
+        self.processes.len() - 1
+    }
+
+    /// `STOP`, `CONT`: from now on panics are part of it.
+    pub fn signal(&mut self, process: usize, signal: &str) {
+        self.shaken = true;
+        let id = self.processes[process].as_ref().unwrap().id();
+        let kill = format!("kill -{signal} {id}");
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     pub fn start_again(&mut self, process: usize) {
         self.processes[process] = Some(self.process(process));
     }
