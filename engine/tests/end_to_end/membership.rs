@@ -14,8 +14,12 @@ use super::feed::{self, Life, live_job, submission};
 /// Asks `through` until the generation is after `after` and has these processes, whoever leads: its number, and the
 /// processes in its order.
 async fn members(cluster: &Cluster, through: usize, after: u64, of: &[usize]) -> (u64, Vec<usize>) {
+    let http = velib_engine::source::build_client().unwrap();
     eventually(&format!("a generation of {of:?}"), async || {
-        let (_, status) = cluster.ask(through, Method::GET, "/api/status", None).await;
+        // It may have been started just now.
+        let answer = http.get(format!("http://{}/api/status", cluster.apis[through])).send().await;
+        let text = answer.map_err(|error| error.to_string())?.bytes().await.map_err(|error| error.to_string())?;
+        let status: Value = serde_json::from_slice(&text).unwrap_or_default();
         let number = status["generation"].as_u64().unwrap_or_default();
         let listed = status["processes"].as_array().cloned().unwrap_or_default();
         let place = |address: &Value| cluster.apis.iter().position(|api| address == api);
