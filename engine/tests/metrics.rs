@@ -56,7 +56,7 @@ fn names_are_of_the_house() {
     ];
     // Without a unit: what is or is not, or counts events that have no other name; and rows that
     // come and go.
-    const PLAIN: [&str; 13] = [
+    const PLAIN: [&str; 14] = [
         "velib_source_info",
         "velib_rows_in_total",
         "velib_rows_out_total",
@@ -65,6 +65,7 @@ fn names_are_of_the_house() {
         "velib_ready",
         "velib_build_info",
         "velib_generation",
+        "velib_leader",
         "velib_view_value",
         "velib_transaction_failures_total",
         "velib_generations_formed_total",

@@ -93,12 +93,12 @@ pub fn decide(view: &View, rules: &Rules, from: &Standpoint, trusted: impl Fn(&P
         return if gathered(view, rules, &next) { Step::Form(next) } else { Step::Wait };
     }
     let lost = living.len() < present.members.len();
-    let over = |process: &&Process| process.place.ended >= present.number;
+    let over = |process: &Process| process.place.ended >= present.number;
     if lost || present.number < from.known {
         return Step::Form(next);
     }
-    if living.iter().any(over) {
-        let all = living.iter().all(|process| over(&process));
+    if living.iter().any(|process| over(process)) {
+        let all = living.iter().all(|process| over(process));
         // A member that died is not silent yet, and does not say anything any more.
         let waited = all || from.broken > rules.silence * 3 / 2;
         let paused = view.decided_ms >= PAUSE.as_millis() as i64;
