@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::machine;
@@ -15,7 +15,7 @@ const READY: Duration = Duration::from_secs(30);
 /// Its processes are killed when it is dropped.
 pub struct Cluster {
     processes: Vec<Child>,
-    /// The API of one of them.
+    /// The API of the leader.
     pub api: String,
     http: reqwest::Client,
 }
@@ -38,7 +38,7 @@ impl Cluster {
                 .spawn()?;
             running.push(child);
         }
-        let cluster = Cluster {
+        let mut cluster = Cluster {
             processes: running,
             api: format!("http://{}", apis[0]),
             http: velib_engine::source::build_client()?,
@@ -48,6 +48,10 @@ impl Cluster {
             ensure!(begun.elapsed() < READY, "the processes do not get ready");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        let status: Value = cluster.http.get(format!("{}/api/status", cluster.api)).send().await?.json().await?;
+        let listed = status["processes"].as_array().into_iter().flatten();
+        let leader = listed.filter(|process| process["index"] == 0).find_map(|process| process["address"].as_str());
+        cluster.api = format!("http://{}", leader.context("the processes have no leader")?);
         Ok(cluster)
     }
 
@@ -60,7 +64,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The metrics of the first process, those whose names start with `prefix`.
+    /// The metrics of the leader, those whose names start with `prefix`.
     pub async fn metrics(&self, prefix: &str) -> Result<Vec<(String, f64)>> {
         let text = self.http.get(format!("{}/metrics", self.api)).send().await?.text().await?;
         let of = |line: &str| {

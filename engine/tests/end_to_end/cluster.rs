@@ -116,6 +116,12 @@ impl Cluster {
         let mut cluster = Cluster { database, processes: vec![], meshes, apis, workers, http, shaken: false };
         for process in 0..processes {
             cluster.processes.push(Some(cluster.process(process)));
+            // Who comes first leads: the tests count on process 0.
+            eventually("its API", async || {
+                let answer = cluster.http.get(format!("http://{}/healthz", cluster.apis[process])).send().await;
+                answer.map_err(|error| error.to_string())
+            })
+            .await;
         }
         cluster.formed().await;
         cluster
