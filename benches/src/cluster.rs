@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::machine;
@@ -23,23 +23,22 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start(database_url: &str, processes: usize, workers: usize) -> Result<Self> {
         let listeners: Vec<TcpListener> =
-            (0..2 * processes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-        let addresses: Vec<String> =
+            (0..processes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+        let apis: Vec<String> =
             listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<_, _>>()?;
         drop(listeners);
-        let (peers, apis) = addresses.split_at(processes);
         let mut running = Vec::new();
-        for (i, api) in apis.iter().enumerate() {
+        for api in &apis {
             let child = Command::new(machine::velib()?)
-                .args(["worker", "--process", &i.to_string(), "--peers", &peers.join(",")])
-                .args(["--workers", &workers.to_string(), "--api", api])
+                .args(["worker", "--workers", &workers.to_string(), "--api", api])
+                .env("VELIB_CLUSTER__PROCESSES", processes.to_string())
                 .env("VELIB_DATABASE_URL", database_url)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()?;
             running.push(child);
         }
-        let cluster = Cluster {
+        let mut cluster = Cluster {
             processes: running,
             api: format!("http://{}", apis[0]),
             http: velib_engine::source::build_client()?,
@@ -49,6 +48,10 @@ impl Cluster {
             ensure!(begun.elapsed() < READY, "the processes do not get ready");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        let status: Value = cluster.http.get(format!("{}/api/status", cluster.api)).send().await?.json().await?;
+        let listed = status["processes"].as_array().into_iter().flatten();
+        let leader = listed.filter(|process| process["index"] == 0).find_map(|process| process["address"].as_str());
+        cluster.api = format!("http://{}", leader.context("the processes have no leader")?);
         Ok(cluster)
     }
 

@@ -135,7 +135,7 @@ ORDER BY j.name`),
 const processes = table({
     title: "Processes",
     description:
-        "The processes of the cluster by their own word in the database: process 0 leads. A process without a place waits for the next generation.",
+        "The processes of the cluster by their own word in the database: the one at place 0 leads. A process without a place waits for the next generation.",
     empty: "No process is there",
     unit: "short",
     queries: [

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-use crate::server::api::{Cluster, Failure, Job, Submit, Submitted};
+use crate::server::api::{Cluster, Failure, Job, Scale, Submit, Submitted};
 use crate::source::build_client;
 
 /// Where a cluster is asked if nobody says where it is.
@@ -175,6 +175,14 @@ impl Client {
     /// As of [`Self::jobs`].
     pub async fn status(&self) -> Result<Cluster, ClientError> {
         self.answer(self.request(Method::GET, &["api", "status"]), ANSWER_LIMIT).await
+    }
+
+    /// Says how many processes are to compute; none: all there are.
+    ///
+    /// # Errors
+    /// As of [`Self::jobs`].
+    pub async fn scale(&self, processes: Option<u16>) -> Result<Scale, ClientError> {
+        self.answer(self.request(Method::POST, &["api", "scale"]).json(&Scale { processes }), ANSWER_LIMIT).await
     }
 
     /// The process that answers lives.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use velib_engine::postgres::private::{Durability, Private};
 
 const NOBODY: &str = "http://127.0.0.1:1";
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "demo",
     "run",
     "sql",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 16] = [
     "explain",
     "query",
     "status",
+    "scale",
     "probe",
     "simulate",
     "completions",

@@ -8,7 +8,7 @@ use velib_engine::metrics::DEFINITIONS;
 const HEAD: &str = "# Metrics
 
 Each process serves these at `/metrics`, in Prometheus' text format. What concerns jobs, sources and tables is known to
-process 0 only; the dataflow, the cluster and the process are told by each for itself. Labels name what the text of a
+the leader only; the dataflow, the cluster and the process are told by each for itself. Labels name what the text of a
 job defines, or are one of a few words; the series of a job go when it is dropped. `job` is a job of the engine, so
 that Prometheus must be told `honor_labels: true`: it calls the target by that name otherwise, and ours `exported_job`.
 
@@ -56,7 +56,7 @@ fn names_are_of_the_house() {
     ];
     // Without a unit: what is or is not, or counts events that have no other name; and rows that
     // come and go.
-    const PLAIN: [&str; 13] = [
+    const PLAIN: [&str; 14] = [
         "velib_source_info",
         "velib_rows_in_total",
         "velib_rows_out_total",
@@ -65,6 +65,7 @@ fn names_are_of_the_house() {
         "velib_ready",
         "velib_build_info",
         "velib_generation",
+        "velib_leader",
         "velib_view_value",
         "velib_transaction_failures_total",
         "velib_generations_formed_total",

@@ -131,7 +131,7 @@ impl Stage {
     async fn open_database(&mut self, args: &Args) -> Result<String> {
         if let Some(url) = &args.database_url {
             let store = Store::open(url).await?;
-            let processes = store.processes(SILENCE).await?;
+            let processes = store.heard_of(SILENCE).await?;
             let jobs: Vec<String> = store.jobs().await?.into_iter().map(|job| job.name).collect();
             ensure!(
                 processes.is_empty() && jobs.is_empty(),

@@ -13,6 +13,7 @@ mod print;
 mod probe;
 mod query;
 mod run;
+mod scale;
 mod simulate;
 mod sql;
 mod status;
@@ -84,6 +85,7 @@ enum Command {
     Explain(explain::Args),
     Query(query::Args),
     Status(status::Args),
+    Scale(scale::Args),
     Probe(probe::Args),
     Simulate(simulate::Args),
     Completions(completions::Args),
@@ -113,6 +115,7 @@ impl Command {
             Command::Explain(args) => explain::run(args, format).await,
             Command::Query(args) => query::run(args, format).await,
             Command::Status(args) => status::run(args, format).await,
+            Command::Scale(args) => scale::run(args, format).await,
             Command::Probe(args) => probe::run(args).await,
             Command::Simulate(args) => simulate::run(args, format).await,
             Command::Completions(args) => completions::run(args),

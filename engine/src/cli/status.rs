@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::print::{self, Cell, Side, Stream, Table, Tone};
 use super::{Api, Format, jobs};
-use crate::server::api::{Cluster, Process};
+use crate::server::api::Cluster;
 
 /// Show the processes of the cluster and its jobs.
 #[derive(clap::Args, Debug)]
@@ -17,6 +17,9 @@ pub struct Args {
     api: Api,
 }
 
+/// Who has not been heard of for so long is marked.
+const SILENT_MS: i64 = 2_000;
+
 pub async fn run(args: Args, format: Format) -> Result<()> {
     let client = args.api.client()?;
     let cluster = client.status().await?;
@@ -26,7 +29,7 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
     let out = Stream::Out;
     out.line(&headline(&cluster, client.address()));
     out.line("");
-    out.text(&processes(&cluster.processes, cluster.generation).text(out.is_coloured()));
+    out.text(&processes(&cluster).text(out.is_coloured()));
     out.line("");
     match cluster.jobs.is_empty() {
         true => out.line("no jobs yet: velib submit FILE.sql installs one"),
@@ -39,16 +42,20 @@ fn headline(cluster: &Cluster, address: &str) -> String {
     let members = cluster.processes.iter().filter(|process| process.index.is_some());
     let workers: i32 = members.clone().map(|process| process.workers).sum();
     format!(
-        "{}: generation {}, {}, {}, {}",
+        "{}: generation {}, {}{}, {}, {}",
         Stream::Out.paint(Tone::Strong, address),
         cluster.generation,
         print::counted(members.count(), "process"),
+        cluster.wanted.map(|wanted| format!(" ({wanted} wanted)")).unwrap_or_default(),
         print::counted(workers.max(0) as usize, "worker"),
         print::counted(cluster.jobs.len(), "job"),
     )
 }
 
-fn processes(processes: &[Process], generation: u64) -> Table {
+fn processes(cluster: &Cluster) -> Table {
+    let Cluster { processes, generation, wanted, .. } = cluster;
+    let (generation, wanted) = (*generation, *wanted);
+    let members = processes.iter().filter(|process| process.index.is_some()).count();
     let mut table = Table::new([
         ("process", Side::Right),
         ("api", Side::Left),
@@ -58,13 +65,15 @@ fn processes(processes: &[Process], generation: u64) -> Table {
         ("", Side::Left),
     ]);
     for process in processes {
-        // Only the leader writes down the generation's number.
-        let current = process.generation.is_none_or(|of| u64::try_from(of).is_ok_and(|of| of == generation));
+        let current = process.generation.is_some_and(|of| u64::try_from(of).is_ok_and(|of| of == generation));
         let role = match process.index {
-            Some(0) => Cell::toned(Tone::Strong, "leader"),
+            _ if process.silent_ms > SILENT_MS => Cell::toned(Tone::Warn, "silent"),
+            _ if process.leaving => Cell::toned(Tone::Warn, "leaves"),
+            Some(0) if current => Cell::toned(Tone::Strong, "leader"),
             Some(_) if current => Cell::default(),
-            Some(_) => Cell::toned(Tone::Warn, "of another generation"),
-            None => Cell::toned(Tone::Warn, "waits for the next generation"),
+            Some(_) => Cell::toned(Tone::Warn, "forms a generation"),
+            None if Some(members) == wanted => "standby".into(),
+            None => Cell::toned(Tone::Warn, "waits"),
         };
         table.push(vec![
             process.index.map(|index| index.to_string()).unwrap_or_default().into(),

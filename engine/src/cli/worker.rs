@@ -10,19 +10,16 @@ use crate::config::Settings;
 
 /// Run one process of a cluster.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example (two processes on one machine):
-  velib worker --process 0 --peers 127.0.0.1:7100,127.0.0.1:7101 --api 127.0.0.1:7070
-  velib worker --process 1 --peers 127.0.0.1:7100,127.0.0.1:7101 --api 127.0.0.1:7071")]
+#[command(after_help = "Example (two processes on one machine, which find each other in the database):
+  velib worker --api 127.0.0.1:7070
+  velib worker --api 127.0.0.1:7071")]
 pub struct Args {
     /// The settings; flags go over the environment, and that over this file.
     #[arg(long, env = "VELIB_CONFIG")]
     config: Option<PathBuf>,
-    /// Which of the peers this process is, from 0; 0 leads.
-    #[arg(long)]
-    process: Option<usize>,
-    /// Where the processes reach each other, in one order for all of them.
-    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
-    peers: Option<Vec<String>>,
+    /// Where this process listens for the others.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
     /// Worker threads of this process, the same in all.
     #[arg(long)]
     workers: Option<usize>,
@@ -40,10 +37,9 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<()> {
     let mut settings = Settings::load(args.config.as_deref(), std::env::vars())?;
     let cluster = &mut settings.cluster;
-    cluster.process = args.process.unwrap_or(cluster.process);
     cluster.workers = args.workers.unwrap_or(cluster.workers);
-    if let Some(peers) = args.peers {
-        cluster.peers = peers;
+    if let Some(listen) = args.listen {
+        cluster.listen = listen;
     }
     if let Some(file) = args.secret_file {
         cluster.secret_file = file;

@@ -4,7 +4,7 @@
 //! and the process forms the next one without leaving.
 
 use std::collections::HashMap;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,8 @@ pub struct Generation {
     feeds: Vec<mpsc::Sender<Feed>>,
     next: AtomicU64,
     ended: watch::Receiver<Option<String>>,
+    /// To the other processes: closed when the generation is given up.
+    sockets: Vec<TcpStream>,
 }
 
 impl Generation {
@@ -77,6 +79,8 @@ impl Generation {
             threads: Mutex::new(vec![]),
             failed: AtomicBool::new(false),
         });
+        let held = sockets.iter().flatten().map(TcpStream::try_clone).collect::<Result<Vec<_>, _>>();
+        let held = held.map_err(|error| GenerationError::Start(error.to_string()))?;
         let mut config = WorkerConfig::default();
         // Idle arrangements go on merging, so that what is no longer told apart is not kept apart.
         let idle = differential_dataflow::Config { idle_merge_effort: Some(1000) };
@@ -122,7 +126,7 @@ impl Generation {
                 let _ = end.send(Some(reason));
             })
             .map_err(|error| GenerationError::Start(error.to_string()))?;
-        Ok(Generation { shared, commands, feeds, next: AtomicU64::new(1), ended })
+        Ok(Generation { shared, commands, feeds, next: AtomicU64::new(1), ended, sockets: held })
     }
 
     /// Has every worker build `job`; returns when those of this process have. `output` is called on one
@@ -161,6 +165,17 @@ impl Generation {
     /// If the generation has ended.
     pub async fn stop(&self) -> Result<(), GenerationError> {
         self.command(Command::Stop).await
+    }
+
+    /// Ends this process's part at once, whether the other processes still speak to it or not. Of no effect on one
+    /// that has ended.
+    pub fn abandon(&self) {
+        self.shared.failed.store(true, Ordering::Relaxed);
+        for socket in &self.sockets {
+            // A thread may be waiting for a peer that neither reads nor writes; the other end may be gone.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.shared.wake();
     }
 
     async fn command(&self, command: Command) -> Result<(), GenerationError> {

@@ -1,195 +1,169 @@
 //! The mesh: one connection between each two processes of a generation.
 //!
 //! Each process connects to those before it and is connected to by those after it. Whoever connects shows
-//! that it knows the cluster's secret and says who it is, and is shown the same; then all of them tell each
-//! other that they are complete. Anybody else, silent or talkative, is turned away in bounded time, and nobody
-//! waits for them.
+//! that it knows the cluster's secret and says who it is, in which generation, and is shown the same; then all of
+//! them tell each other that they are complete. Anybody else, silent or talkative, is turned away in bounded time,
+//! and nobody waits for them.
 //!
 //! ```text
 //! who connects                                  who listens
 //!                                          ◀──  nonce of the listener
 //! magic, nonce, who I am, proof of all this ──▶
-//!                                          ◀──  proof that I know it as well
+//!                                          ◀──  proof that I know it as well, and who I am
 //! ```
 //!
 //! Both proofs are over both nonces: what was recorded of one handshake is no answer in another, whichever
-//! side it is played to.
+//! side it is played to. The port is the [`port`](super::port)'s: it listens all the time, and hands on who comes
+//! while a mesh is formed.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ring::hmac;
 
+use super::port::Port;
 use crate::metrics;
+use crate::postgres::membership::{Decided, ProcessId};
 
+/// How long a peer may take to be reached.
+const REACH: Duration = Duration::from_secs(1);
 /// How long a peer may take to say who it is.
-const HELLO: Duration = Duration::from_secs(2);
+pub const HELLO: Duration = Duration::from_secs(2);
 /// How long a peer may take to say that it is complete, once we are.
 const READY: Duration = Duration::from_secs(10);
+/// How long a mesh may take; then the generation is given up, and the leader decides on the next.
+const FORM: Duration = Duration::from_secs(20);
 /// How long a peer may be silent, and what is sent to it unacknowledged.
 const SILENCE: Duration = Duration::from_secs(15);
-/// Connections that are being listened to at one time; more are closed at once.
-const STRANGERS: usize = 32;
 /// Between two tries to reach a peer.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(20);
 /// Between two lines about who is missing.
-const REPORT: Duration = Duration::from_secs(10);
+const REPORT: Duration = Duration::from_secs(5);
 
-const MAGIC: &[u8; 8] = b"VELIB\0\0\x02";
+const MAGIC: &[u8; 8] = b"VELIB\0\0\x03";
+/// Generation, place, processes, workers, process.
+const WORDS: usize = 8 + 4 + 4 + 4 + 16;
 /// Magic, nonce, words, proof.
-const HELLO_BYTES: usize = 8 + 32 + 12 + 32;
+const HELLO_BYTES: usize = 8 + 32 + WORDS + 32;
 const READY_BYTE: u8 = 0xA5;
+/// What is signed says what it is for.
+const WELCOME: &[u8] = b"welcome";
+const MEMBER: &[u8] = b"velib member";
+
+/// Shows in the database that a process knows the secret of its cluster.
+pub fn proof(secret: &str, process: ProcessId) -> Vec<u8> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    hmac::sign(&key, &[MEMBER, &process.0].concat()).as_ref().to_vec()
+}
 
 /// Who is to be connected.
 #[derive(Clone)]
 pub struct Mesh {
-    /// Where each process listens, in their order.
-    pub peers: Vec<String>,
-    /// Where this one listens, if not at its own of these: its name may not be known yet, or not be its own.
-    pub listen: Option<String>,
-    /// This process.
-    pub process: usize,
+    /// The generation: its number, who is part of it, and where they are reached.
+    pub generation: Decided,
+    /// The place of this process in it.
+    pub index: usize,
     /// Worker threads, the same in all processes.
     pub workers: usize,
     /// What all of them know.
     pub secret: String,
 }
 
-/// Why a mesh cannot be formed, however long one waits.
-#[derive(Debug, thiserror::Error)]
-pub enum MeshError {
-    /// Our own address.
-    #[error("the address {address} of this process cannot be listened on: {error}; is another process using it?")]
-    Listen {
-        /// Which.
-        address: String,
-        /// Why.
-        error: std::io::Error,
-    },
-}
-
 impl Mesh {
-    /// Connects all processes; waits for them as long as it takes, or until `stop`. One socket a process,
-    /// none for this one. `None`: stopped.
-    ///
-    /// # Errors
-    /// If this process cannot listen on its own address.
-    pub fn form(&self, stop: &AtomicBool) -> Result<Option<Vec<Option<TcpStream>>>, MeshError> {
-        if self.peers.len() <= 1 {
+    /// Connects all processes, for as long as [`FORM`], or until `stop`. One socket a process, none for this one.
+    /// `None`: it was stopped, or somebody is missing.
+    pub fn form(&self, port: &Port, stop: &AtomicBool) -> Option<Vec<Option<TcpStream>>> {
+        metrics::PROCESSES_EXPECTED.set(self.generation.members.len() as i64);
+        if self.generation.members.len() <= 1 {
             metrics::PROCESSES_CONNECTED.set(1);
-            return Ok(Some(vec![None]));
+            return Some(vec![None]);
         }
-        let address = self.listen.as_ref().unwrap_or(&self.peers[self.process]);
-        let failed = |error| MeshError::Listen { address: address.clone(), error };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
+        let end = Instant::now() + FORM;
+        let (send, accepted) = mpsc::channel();
+        let _expecting = port.expect(self.clone(), send);
         while !stop.load(Ordering::Relaxed) {
-            let Some(sockets) = self.connect(&listener, stop) else { return Ok(None) };
-            match self.agree(sockets) {
-                Ok(sockets) => return Ok(Some(sockets)),
+            let sockets = self.connect(&accepted, stop, end)?;
+            match self.agree(sockets, stop) {
+                Ok(sockets) => return Some(sockets),
                 Err((peer, error)) => {
-                    tracing::info!(peer = self.peers[peer], %error, "a peer left while the mesh was formed")
+                    tracing::info!(peer = self.address(peer), %error, "a peer left while the mesh was formed")
                 }
             }
         }
-        Ok(None)
+        None
     }
 
-    fn connect(&self, listener: &TcpListener, stop: &AtomicBool) -> Option<Vec<Option<TcpStream>>> {
-        let mut sockets: Vec<Option<TcpStream>> = self.peers.iter().map(|_| None).collect();
-        let (send, accepted) = mpsc::channel();
-        let listening = Arc::new(AtomicUsize::new(0));
+    fn address(&self, peer: usize) -> &str {
+        self.generation.addresses.get(peer).map_or("", String::as_str)
+    }
+
+    fn connect(
+        &self,
+        accepted: &mpsc::Receiver<(usize, TcpStream)>,
+        stop: &AtomicBool,
+        end: Instant,
+    ) -> Option<Vec<Option<TcpStream>>> {
+        let mut sockets: Vec<Option<TcpStream>> = self.generation.members.iter().map(|_| None).collect();
         let mut reported = Instant::now();
         loop {
             let missing: Vec<usize> =
-                (0..sockets.len()).filter(|i| *i != self.process && sockets[*i].is_none()).collect();
+                (0..sockets.len()).filter(|i| *i != self.index && sockets[*i].is_none()).collect();
             metrics::PROCESSES_CONNECTED.set((sockets.len() - missing.len()) as i64);
             if missing.is_empty() {
                 return Some(sockets);
             }
-            if stop.load(Ordering::Relaxed) {
+            let late = Instant::now() > end;
+            if late || reported.elapsed() > REPORT {
+                reported = Instant::now();
+                let names: Vec<&str> = missing.iter().map(|i| self.address(*i)).collect();
+                let (generation, missing) = (self.generation.number, names.join(", "));
+                tracing::info!(generation, missing, given_up = late, "waiting for the other processes");
+            }
+            if late || stop.load(Ordering::Relaxed) {
                 return None;
             }
-            if reported.elapsed() > REPORT {
-                reported = Instant::now();
-                let names: Vec<&str> = missing.iter().map(|i| self.peers[*i].as_str()).collect();
-                tracing::info!(missing = names.join(", "), "waiting for the other processes");
-            }
-            for peer in missing.into_iter().filter(|peer| *peer < self.process) {
+            for peer in missing.into_iter().filter(|peer| *peer < self.index) {
                 match self.reach(peer) {
                     Ok(socket) => sockets[peer] = Some(socket),
-                    Err(error) => tracing::debug!(peer = self.peers[peer], %error, "not reached yet"),
+                    Err(error) => tracing::debug!(peer = self.address(peer), %error, "not reached yet"),
                 }
             }
-            self.accept(listener, &listening, &send);
             while let Ok((peer, socket)) = accepted.try_recv() {
                 sockets[peer] = Some(socket);
             }
-            std::thread::sleep(RETRY);
-        }
-    }
-
-    /// Takes in who is waiting, each in a thread of its own that ends within [`HELLO`].
-    fn accept(
-        &self,
-        listener: &TcpListener,
-        listening: &Arc<AtomicUsize>,
-        accepted: &mpsc::Sender<(usize, TcpStream)>,
-    ) {
-        loop {
-            let socket = match listener.accept() {
-                Ok((socket, _)) => socket,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::debug!(%error, "a connection was not accepted");
-                    return;
-                }
-            };
-            if listening.fetch_add(1, Ordering::Relaxed) >= STRANGERS {
-                listening.fetch_sub(1, Ordering::Relaxed);
-                continue;
-            }
-            let (mesh, listening, accepted) = (self.clone(), Arc::clone(listening), accepted.clone());
-            let hear = move || {
-                match mesh.hear(socket) {
-                    // The mesh may be complete without this one.
-                    Ok(peer) => drop(accepted.send(peer)),
-                    Err(error) => tracing::debug!(%error, "a stranger was turned away"),
-                }
-                listening.fetch_sub(1, Ordering::Relaxed);
-            };
-            if let Err(error) = std::thread::Builder::new().name("hello".into()).spawn(hear) {
-                tracing::warn!(%error, "no thread to listen to a connection");
-                return;
+            if sockets.iter().enumerate().any(|(i, socket)| i != self.index && socket.is_none()) {
+                std::thread::sleep(RETRY);
             }
         }
     }
 
     /// Connects to a process before this one.
     fn reach(&self, peer: usize) -> std::io::Result<TcpStream> {
-        let address = self.peers[peer].to_socket_addrs()?.next();
+        let address = self.address(peer).to_socket_addrs()?.next();
         let address = address.ok_or_else(|| std::io::Error::other("the name has no address"))?;
-        let mut socket = TcpStream::connect_timeout(&address, HELLO)?;
+        let mut socket = TcpStream::connect_timeout(&address, REACH)?;
         limit(&socket)?;
         let mut theirs = [0; 32];
-        socket.read_exact(&mut theirs)?;
-        let (ours, words): ([u8; 32], _) = (rand::random(), self.words(self.process));
+        read_within(&mut socket, &mut theirs, HELLO)?;
+        let (ours, words): ([u8; 32], _) = (rand::random(), self.words(self.index));
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
         let proof = hmac::sign(&key, &[&theirs[..], &ours, &words].concat());
         socket.write_all(&[&MAGIC[..], &ours, &words, proof.as_ref()].concat())?;
         let mut welcome = [0; 32];
-        socket.read_exact(&mut welcome)?;
-        hmac::verify(&key, &[&ours[..], &theirs, b"welcome"].concat(), &welcome)
-            .map_err(|_| std::io::Error::other("it does not know the secret of the cluster"))?;
+        read_within(&mut socket, &mut welcome, HELLO)?;
+        hmac::verify(&key, &[&ours[..], &theirs, WELCOME, &self.words(peer)].concat(), &welcome)
+            .map_err(|_| std::io::Error::other("it does not know the secret of the cluster, or is another process"))?;
         Ok(socket)
     }
 
     /// Listens to who connects: a process after this one, or a stranger.
-    fn hear(&self, mut socket: TcpStream) -> std::io::Result<(usize, TcpStream)> {
-        socket.set_nonblocking(false)?;
+    ///
+    /// # Errors
+    /// It is a stranger, or does not say who it is in time.
+    pub fn hear(&self, mut socket: TcpStream) -> std::io::Result<(usize, TcpStream)> {
         limit(&socket)?;
         let ours: [u8; 32] = rand::random();
         socket.write_all(&ours)?;
@@ -197,53 +171,73 @@ impl Mesh {
         read_within(&mut socket, &mut hello, HELLO)?;
         let (magic, rest) = hello.split_at(8);
         let (theirs, rest) = rest.split_at(32);
-        let (words, proof) = rest.split_at(12);
+        let (words, proof) = rest.split_at(WORDS);
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
         if magic != MAGIC || hmac::verify(&key, &[&ours[..], theirs, words].concat(), proof).is_err() {
             return Err(std::io::Error::other("it is no process of this cluster"));
         }
-        let peer = u32::from_le_bytes(words[..4].try_into().expect("4 bytes")) as usize;
-        if peer <= self.process || peer >= self.peers.len() || words != self.words(peer) {
-            let message = format!("process {peer} counts processes or workers otherwise than this one");
-            tracing::warn!("{message}; are the settings of all processes the same?");
-            return Err(std::io::Error::other(message));
+        let peer = u32::from_le_bytes(words[8..12].try_into().expect("4 bytes")) as usize;
+        if peer <= self.index || peer >= self.generation.members.len() || words != self.words(peer) {
+            return Err(std::io::Error::other("it takes the generation for another one than this process does"));
         }
-        socket.write_all(hmac::sign(&key, &[theirs, &ours, b"welcome"].concat()).as_ref())?;
+        socket.write_all(hmac::sign(&key, &[theirs, &ours, WELCOME, &self.words(self.index)].concat()).as_ref())?;
         Ok((peer, socket))
     }
 
-    /// Who is speaking, and what it takes the cluster to be.
-    fn words(&self, process: usize) -> [u8; 12] {
-        let mut words = [0; 12];
-        for (i, word) in [process, self.peers.len(), self.workers].into_iter().enumerate() {
-            words[4 * i..4 * i + 4].copy_from_slice(&(word as u32).to_le_bytes());
+    /// Who is speaking, and what it takes the generation to be.
+    fn words(&self, index: usize) -> [u8; WORDS] {
+        let mut words = [0; WORDS];
+        words[..8].copy_from_slice(&self.generation.number.to_le_bytes());
+        for (i, word) in [index, self.generation.members.len(), self.workers].into_iter().enumerate() {
+            words[8 + 4 * i..12 + 4 * i].copy_from_slice(&(word as u32).to_le_bytes());
         }
+        words[20..].copy_from_slice(&self.generation.members[index].0);
         words
     }
 
     /// Tells everybody that this process is complete, and hears it of everybody.
-    fn agree(&self, mut sockets: Vec<Option<TcpStream>>) -> Result<Vec<Option<TcpStream>>, (usize, std::io::Error)> {
+    fn agree(
+        &self,
+        mut sockets: Vec<Option<TcpStream>>,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Option<TcpStream>>, (usize, std::io::Error)> {
         for (peer, socket) in sockets.iter_mut().enumerate() {
             let Some(socket) = socket else { continue };
             socket.write_all(&[READY_BYTE]).map_err(|error| (peer, error))?;
         }
+        let end = Instant::now() + READY;
         for (peer, socket) in sockets.iter_mut().enumerate() {
             let Some(socket) = socket else { continue };
-            let mut ready = [0];
             let heard = (|| {
-                socket.set_read_timeout(Some(READY))?;
-                socket.read_exact(&mut ready)?;
+                let ready = await_byte(socket, stop, end)?;
                 socket.set_read_timeout(None)?;
                 socket.set_write_timeout(None)?;
                 socket.set_nodelay(true)?;
-                notice_silence(socket)
+                notice_silence(socket)?;
+                Ok(ready)
             })();
-            heard.map_err(|error| (peer, error))?;
-            if ready[0] != READY_BYTE {
+            if heard.map_err(|error| (peer, error))? != READY_BYTE {
                 return Err((peer, std::io::Error::other("it did not say that it is ready")));
             }
         }
         Ok(sockets)
+    }
+}
+
+/// Waits for one byte until `end`, or until `stop`.
+fn await_byte(socket: &mut TcpStream, stop: &AtomicBool, end: Instant) -> std::io::Result<u8> {
+    let mut byte = [0];
+    loop {
+        socket.set_read_timeout(Some(RETRY))?;
+        match socket.read(&mut byte) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Ok(byte[0]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error),
+        }
+        if stop.load(Ordering::Relaxed) || Instant::now() > end {
+            return Err(ErrorKind::TimedOut.into());
+        }
     }
 }
 
@@ -282,46 +276,60 @@ fn read_within(socket: &mut TcpStream, buffer: &mut [u8], limit: Duration) -> st
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
     use super::*;
 
-    fn free_addresses(count: usize) -> Vec<String> {
-        let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+    /// A port for each of so many processes, and the generation of all.
+    fn cluster(count: usize) -> (Vec<Port>, Decided) {
+        let ports: Vec<Port> = (0..count).map(|_| Port::open("127.0.0.1:0").unwrap()).collect();
+        let addresses = ports.iter().map(|port| port.address().to_string()).collect();
+        let members = (0..count).map(|i| ProcessId([i as u8; 16])).collect();
+        (ports, Decided { number: 7, members, addresses })
     }
 
-    fn mesh(peers: &[String], process: usize, secret: &str) -> Mesh {
-        Mesh { peers: peers.to_vec(), listen: None, process, workers: 2, secret: secret.to_string() }
+    fn mesh(generation: &Decided, index: usize, secret: &str) -> Mesh {
+        Mesh { generation: generation.clone(), index, workers: 2, secret: secret.to_string() }
     }
 
     #[test]
     fn strangers_neither_join_nor_hold_up() {
-        let peers = free_addresses(3);
+        let (ports, generation) = cluster(3);
         let stop = Arc::new(AtomicBool::new(false));
-        let first = {
-            let (mesh, stop) = (mesh(&peers, 0, "s"), Arc::clone(&stop));
-            std::thread::spawn(move || mesh.form(&stop))
+        let form = |port: Port, index: usize| {
+            let (mesh, stop) = (mesh(&generation, index, "s"), Arc::clone(&stop));
+            std::thread::spawn(move || mesh.form(&port, &stop))
         };
+        let mut ports = ports.into_iter();
+        let first = form(ports.next().unwrap(), 0);
         std::thread::sleep(Duration::from_millis(200));
-        // Silent, talkative, and one that does not know the secret.
-        let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(&peers[0]).unwrap()).collect();
-        let mut loud = TcpStream::connect(&peers[0]).unwrap();
-        loud.write_all(&[b'x'; 4096]).unwrap();
-        assert!(mesh(&peers, 1, "wrong").reach(0).is_err());
-        let others: Vec<_> = [2, 1]
-            .into_iter()
-            .map(|process| {
-                let (mesh, stop) = (mesh(&peers, process, "s"), Arc::clone(&stop));
-                std::thread::spawn(move || mesh.form(&stop))
-            })
-            .collect();
+        // Silent ones, more than may be listened to, and a talkative one.
+        let address = &generation.addresses[0];
+        let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut loud = TcpStream::connect(address).unwrap();
+        // It may be closed on us.
+        let _ = loud.write_all(&[b'x'; 4096]);
+        // Those that do not know the secret, or take the generation for another.
+        assert!(mesh(&generation, 1, "wrong").reach(0).is_err());
+        for other in [
+            Decided { number: 6, ..generation.clone() },
+            Decided { number: 8, ..generation.clone() },
+            Decided { members: (5..8).map(|i| ProcessId([i; 16])).collect(), ..generation.clone() },
+        ] {
+            assert!(mesh(&other, 1, "s").reach(0).is_err(), "{other:?}");
+        }
+        assert!(Mesh { workers: 3, ..mesh(&generation, 1, "s") }.reach(0).is_err());
         let begun = Instant::now();
-        for (process, thread) in std::iter::once(first).chain(others).zip([0, 2, 1]).map(|(t, p)| (p, t)) {
-            let sockets = thread.join().unwrap().unwrap().unwrap();
+        let (second, third) = (ports.next().unwrap(), ports.next().unwrap());
+        let others = [form(third, 2), form(second, 1)];
+        for (thread, process) in std::iter::once(first).chain(others).zip([0, 2, 1]) {
+            let sockets = thread.join().unwrap().unwrap();
             for (i, socket) in sockets.iter().enumerate() {
                 assert_eq!(socket.is_some(), i != process);
             }
         }
-        assert!(begun.elapsed() < READY);
+        assert!(begun.elapsed() < HELLO, "{:?}", begun.elapsed());
         drop(silent);
     }
 
@@ -329,7 +337,7 @@ mod tests {
     fn recorded(first: &Mesh, second: &Mesh, listener: &TcpListener) -> (Vec<u8>, Vec<u8>) {
         let middle = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut through = second.clone();
-        through.peers[0] = middle.local_addr().unwrap().to_string();
+        through.generation.addresses[0] = middle.local_addr().unwrap().to_string();
         std::thread::scope(|scope| {
             let hears = scope.spawn(|| first.hear(listener.accept().unwrap().0).map(|(peer, _)| peer));
             let reaches = scope.spawn(|| through.reach(0).map(drop));
@@ -353,13 +361,18 @@ mod tests {
     #[test]
     fn a_handshake_that_was_recorded_is_no_answer_in_another() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let peers = vec![listener.local_addr().unwrap().to_string(), "127.0.0.1:1".to_string()];
-        let (first, second) = (mesh(&peers, 0, "s"), mesh(&peers, 1, "s"));
+        let address = listener.local_addr().unwrap().to_string();
+        let generation = Decided {
+            number: 7,
+            members: vec![ProcessId([0; 16]), ProcessId([1; 16])],
+            addresses: vec![address.clone(), "127.0.0.1:1".to_string()],
+        };
+        let (first, second) = (mesh(&generation, 0, "s"), mesh(&generation, 1, "s"));
         let (said, hello) = recorded(&first, &second, &listener);
         std::thread::scope(|scope| {
             // To who listens.
             let hears = scope.spawn(|| first.hear(listener.accept().unwrap().0).map(|(peer, _)| peer));
-            let mut stranger = TcpStream::connect(&peers[0]).unwrap();
+            let mut stranger = TcpStream::connect(&address).unwrap();
             stranger.write_all(&hello).unwrap();
             assert!(hears.join().unwrap().unwrap_err().to_string().contains("no process of this cluster"));
             // To who connects.
@@ -373,22 +386,22 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_named() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let peers = vec![taken.local_addr().unwrap().to_string(), "127.0.0.1:1".to_string()];
-        let error = mesh(&peers, 0, "").form(&AtomicBool::new(false)).unwrap_err().to_string();
-        assert!(error.contains(&peers[0]) && error.contains("another process"), "{error}");
-    }
-
-    #[test]
     fn a_process_stops_while_it_waits() {
+        let (mut ports, generation) = cluster(2);
         let stop = Arc::new(AtomicBool::new(false));
         let waiting = {
-            let (mesh, stop) = (mesh(&free_addresses(2), 0, ""), Arc::clone(&stop));
-            std::thread::spawn(move || mesh.form(&stop))
+            let (mesh, port, stop) = (mesh(&generation, 0, ""), ports.remove(0), Arc::clone(&stop));
+            std::thread::spawn(move || mesh.form(&port, &stop))
         };
         std::thread::sleep(Duration::from_millis(150));
         stop.store(true, Ordering::Relaxed);
-        assert!(waiting.join().unwrap().unwrap().is_none());
+        assert!(waiting.join().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_proof_is_of_one_process_and_one_secret() {
+        let (one, other) = (ProcessId([1; 16]), ProcessId([2; 16]));
+        assert_eq!(proof("s", one), proof("s", one));
+        assert!(proof("s", one) != proof("s", other) && proof("s", one) != proof("t", one));
     }
 }

@@ -1,9 +1,12 @@
 //! The cluster: which processes compute together, and how they find each other.
 
+pub mod address;
+pub mod decide;
 pub mod generation;
 pub mod job;
 pub mod leader;
+pub mod membership;
 pub mod mesh;
-pub mod place;
+pub mod port;
 pub mod process;
 pub mod queues;

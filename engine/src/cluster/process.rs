@@ -1,34 +1,49 @@
-//! A process of the cluster: it forms generations with the others, one after the other, until it is told
-//! to stop.
+//! A process of the cluster: it takes part in one generation after the other, until it is told to stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::sync::watch;
 
+use super::address::advertised;
+use super::decide::Rules;
 use super::generation::Generation;
 use super::leader::Leader;
-use super::mesh::Mesh;
-use super::place::Place;
+use super::membership::{Membership, Settings as MembershipSettings};
+use super::mesh::{Mesh, proof};
+use super::port::Port;
 use crate::catalog;
 use crate::config::Settings;
 use crate::metrics;
+use crate::postgres::membership::{Decided, ProcessId, Registration};
 use crate::postgres::{Backoff, PostgresError, Store};
 use crate::server::{self, Shared};
 use crate::source::{Context, build_client};
 
-/// Between two signs of life in the database.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Before the next generation is tried, so that a peer which fails at once is not met in a tight loop.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How long a process that stops waits for the others of its generation to stop with it.
+/// How long a process that stops waits for the others of its generation to let it go.
 const LEAVE: Duration = Duration::from_secs(5);
+/// How long the threads of a generation that was given up may take to end.
+const ABANDON: Duration = Duration::from_secs(5);
 
 /// The current time, in milliseconds since 1970.
 pub fn wall_clock_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// What a process takes from one generation into the next.
+struct Process {
+    settings: Settings,
+    workers: usize,
+    secret: String,
+    url: String,
+    context: Context,
+    port: Arc<Port>,
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    membership: Membership,
+    stop: watch::Receiver<bool>,
 }
 
 /// Runs this process until `stop` is set.
@@ -36,14 +51,8 @@ pub fn wall_clock_ms() -> u64 {
 /// # Errors
 /// Settings that cannot be used; an address that is taken.
 pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> {
-    let place = Place::of(&settings.cluster, &whoami::hostname().unwrap_or_default())?;
-    let mesh = Mesh {
-        peers: place.peers.clone(),
-        listen: Some(settings.cluster.listen.clone()).filter(|listen| !listen.is_empty()),
-        process: place.process,
-        workers: settings.cluster.workers.max(1),
-        secret: settings.secret()?,
-    };
+    let (host, url, secret) = (whoami::hostname().unwrap_or_default(), settings.database_url()?, settings.secret()?);
+    let workers = settings.cluster.workers.max(1);
     let context = Context {
         http: build_client()?,
         wall_clock_ms: {
@@ -53,98 +62,158 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         folder: settings.sources.folder.clone(),
         shown: 0,
     };
-    let url = settings.database_url()?;
-    let shared = Arc::new(Shared::new(mesh.process, context.clone()));
+    let me = ProcessId::random();
+    let shared = Arc::new(Shared::new(me, context.clone()));
     metrics::started(wall_clock_ms());
-    metrics::PROCESSES_EXPECTED.set(mesh.peers.len().max(1) as i64);
     let listening = server::start(&settings.api.listen, Arc::clone(&shared)).await?;
-    let address = match settings.api.advertise.as_str() {
-        "" => listening.to_string(),
-        advertised => place.named(advertised),
-    };
-    warn_of_exposure(listening, &mesh);
-    tracing::info!(api = address, process = mesh.process, workers = mesh.workers, "started");
+    let port = Arc::new(Port::open(&settings.cluster.listen)?);
+    let api = advertised(&settings.api.advertise, listening, &host);
+    let mesh = advertised(&settings.cluster.advertise, port.address(), &host);
+    warn_of_exposure(listening, port.address(), &secret);
+    tracing::info!(api, mesh, workers, process = %me, "started");
     let mut stopping = stop.clone();
-    let stopped = async move {
-        // The sender is gone: nobody is left to say go on.
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
-    tokio::pin!(stopped);
     let store = tokio::select! {
         store = open(&url) => Arc::new(store?),
-        () = &mut stopped => return Ok(()),
+        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
     };
     shared.set_store(Arc::clone(&store));
-    let alive = tokio::spawn(heartbeat(Arc::clone(&store), Arc::clone(&shared), address.clone(), mesh.workers));
-    loop {
-        let flag = Arc::new(AtomicBool::new(false));
-        let (forming, halt) = (mesh.clone(), Arc::clone(&flag));
-        let mut formed = tokio::task::spawn_blocking(move || forming.form(&halt));
+    let registration = Registration { process: me, api, mesh, workers: workers as i32, proof: proof(&secret, me) };
+    let membership = MembershipSettings {
+        url: url.clone(),
+        registration,
+        heartbeat: settings.cluster.heartbeat(),
+        rules: Rules {
+            silence: settings.cluster.silence(),
+            settle: Duration::from_millis(settings.cluster.settle_ms),
+            processes: settings.cluster.processes,
+        },
+        secret: secret.clone(),
+    };
+    let membership = Membership::start(membership, Arc::clone(&shared))?;
+    let process = Process { settings, workers, secret, url, context, port, store, shared, membership, stop };
+    let ended = process.generations().await;
+    process.membership.leave().await;
+    ended
+}
+
+impl Process {
+    async fn generations(&self) -> Result<()> {
+        let (mut after, mut over) = (0, None);
+        while !*self.stop.borrow() {
+            let (decided, index) = tokio::select! {
+                next = self.membership.next(after) => next,
+                () = self.stopped() => break,
+            };
+            after = decided.number;
+            if let Some(generation) = self.form(&decided, index).await? {
+                if let Some(over) = over.replace(Instant::now()) {
+                    metrics::PAUSE.with_label_values::<&str>(&[]).observe(over.elapsed().as_secs_f64());
+                }
+                self.take_part(&generation, &decided, index).await;
+                over = Some(Instant::now());
+            }
+            self.membership.ended(after);
+        }
+        Ok(())
+    }
+
+    async fn stopped(&self) {
+        // The sender is gone: nobody is left to say go on.
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// None: not all of its processes have come, there is a newer one, or this process is to stop.
+    async fn form(&self, decided: &Decided, index: usize) -> Result<Option<Arc<Generation>>> {
+        let mesh = Mesh { generation: decided.clone(), index, workers: self.workers, secret: self.secret.clone() };
+        let (halt, port) = (Arc::new(AtomicBool::new(false)), Arc::clone(&self.port));
+        let halted = Arc::clone(&halt);
+        let mut forming = tokio::task::spawn_blocking(move || mesh.form(&port, &halted));
         let sockets = tokio::select! {
-            sockets = &mut formed => sockets??,
-            () = &mut stopped => {
-                flag.store(true, Ordering::Relaxed);
-                formed.await??
+            sockets = &mut forming => sockets?,
+            () = self.membership.superseded(decided.number) => {
+                halt.store(true, Ordering::Relaxed);
+                forming.await?
+            }
+            () = self.stopped() => {
+                halt.store(true, Ordering::Relaxed);
+                forming.await?
             }
         };
-        let Some(sockets) = sockets.filter(|_| !*stop.borrow()) else { break };
+        let Some(sockets) = sockets.filter(|_| !halt.load(Ordering::Relaxed)) else { return Ok(None) };
         let bind = Box::new(|spec: &crate::command::Spec| {
             catalog::rebind(spec.clone()).map(|prepared| prepared.plan.as_ref().clone()).map_err(|e| e.to_string())
         });
-        let generation = Arc::new(Generation::start(sockets, mesh.process, mesh.workers, bind)?);
-        tracing::info!(processes = mesh.peers.len().max(1), "a generation has formed");
-        if mesh.process == 0 {
-            let number = tokio::select! {
-                number = number(&store) => number?,
-                () = &mut stopped => break,
-            };
-            shared.formed(Some(number));
-            let leader = Leader::new(
-                Arc::clone(&generation),
-                number,
-                Arc::clone(&store),
-                url.clone(),
-                context.clone(),
-                &settings,
-                Arc::clone(&shared),
-            );
-            tokio::select! {
-                () = leader.run(stop.clone()) => {}
-                _ = generation.ended() => {}
-            }
-        } else {
-            shared.formed(None);
-            tokio::select! {
-                _ = generation.ended() => {}
-                () = &mut stopped => {}
-            }
-        }
-        shared.dissolved();
-        if *stop.borrow() {
-            // When all stop, the leader still commits what is closed, which takes the others; then it ends
-            // the generation for all of them. When only this one stops, the others go on until it is gone.
-            let _ = tokio::time::timeout(LEAVE, generation.ended()).await;
-            break;
-        }
-        let reason = generation.ended().await;
-        tracing::warn!(
-            reason = reason.lines().next().unwrap_or_default(),
-            "the generation has ended; forming the next"
-        );
-        tokio::time::sleep(PAUSE).await;
+        Ok(Some(Arc::new(Generation::start(sockets, index, self.workers, bind)?)))
     }
-    alive.abort();
-    // A row that stays is forgotten when its heart has not beaten for a while.
-    let _ = tokio::time::timeout(HEARTBEAT, store.leave(&address)).await;
-    Ok(())
+
+    /// Computes in a generation until it is over for this process.
+    async fn take_part(&self, generation: &Arc<Generation>, decided: &Decided, index: usize) {
+        let (number, processes) = (decided.number, decided.members.len());
+        tracing::info!(generation = number, processes, index, "a generation has formed");
+        self.membership.formed(number, index);
+        self.shared.formed(number, index);
+        tokio::select! {
+            () = self.work(generation, number, index) => {}
+            _ = generation.ended() => {}
+            () = self.membership.superseded(number) => {}
+        }
+        self.shared.dissolved();
+        // One that others have left, or that does not end by itself, is given up.
+        generation.abandon();
+        match tokio::time::timeout(ABANDON, generation.ended()).await {
+            Ok(reason) if reason.is_empty() => tracing::info!(generation = number, "the generation has ended"),
+            Ok(reason) => {
+                let reason = reason.lines().next().unwrap_or_default();
+                tracing::warn!(generation = number, reason, "the generation has ended; forming the next");
+            }
+            Err(_) => {
+                tracing::warn!(generation = number, "threads of the generation do not end; going on without them")
+            }
+        }
+    }
+
+    /// Leads or follows, until the generation may end.
+    async fn work(&self, generation: &Arc<Generation>, number: u64, index: usize) {
+        if index > 0 {
+            self.stopped().await;
+            self.membership.leaving();
+            // When all stop, the leader still commits what is closed, which takes the others.
+            let _ = tokio::time::timeout(LEAVE, generation.ended()).await;
+            return;
+        }
+        let leader = Leader::new(
+            Arc::clone(generation),
+            number,
+            Arc::clone(&self.store),
+            self.url.clone(),
+            self.context.clone(),
+            &self.settings,
+            Arc::clone(&self.shared),
+        );
+        let (end, ending) = watch::channel(false);
+        let told = async {
+            tokio::select! {
+                () = self.stopped() => self.membership.leaving(),
+                () = self.membership.dissolving(number) => {}
+            }
+            end.send_replace(true);
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = leader.run(ending) => {}
+            () = told => {}
+        }
+        // It has told all of them to stop.
+        let _ = tokio::time::timeout(LEAVE, generation.ended()).await;
+    }
 }
 
 /// Says what stands open to others than this machine.
-fn warn_of_exposure(listening: std::net::SocketAddr, mesh: &Mesh) {
-    if !listening.ip().is_loopback() {
-        tracing::warn!(api = %listening, "the API has no login: whoever reaches it may run jobs, which read files and addresses");
+fn warn_of_exposure(api: std::net::SocketAddr, mesh: std::net::SocketAddr, secret: &str) {
+    if !api.ip().is_loopback() {
+        tracing::warn!(%api, "the API has no login: whoever reaches it may run jobs, which read files and addresses");
     }
-    if mesh.peers.len() > 1 && mesh.secret.is_empty() {
+    if !mesh.ip().is_loopback() && secret.is_empty() {
         tracing::info!("the processes share no secret (cluster.secret): whoever reaches their ports may join them");
     }
 }
@@ -159,43 +228,6 @@ async fn open(url: &str) -> Result<Store, PostgresError> {
                 tokio::time::sleep(backoff.wait()).await;
             }
             done => return done,
-        }
-    }
-}
-
-async fn number(store: &Store) -> Result<u64, PostgresError> {
-    let mut backoff = Backoff::default();
-    loop {
-        match store.next_generation().await {
-            Err(error) if error.is_retriable() => {
-                tracing::warn!(%error, "the database is waited for");
-                tokio::time::sleep(backoff.wait()).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-async fn heartbeat(store: Arc<Store>, shared: Arc<Shared>, address: String, workers: usize) {
-    let mut tick = tokio::time::interval(HEARTBEAT);
-    let mut formed = shared.watch();
-    loop {
-        let generation = *formed.borrow_and_update();
-        let process = crate::postgres::store::Process {
-            address: address.clone(),
-            index: generation.is_some().then_some(shared.process as i32),
-            workers: workers as i32,
-            generation: generation.flatten().map(|number| number as i64),
-            version: env!("CARGO_PKG_VERSION").to_string(),
-        };
-        let left = tokio::time::timeout(HEARTBEAT, store.heartbeat(&process)).await;
-        shared.database(matches!(left, Ok(Ok(()))));
-        if let Ok(Err(error)) = left {
-            tracing::debug!(%error, "no sign of life could be left");
-        }
-        tokio::select! {
-            _ = tick.tick() => {}
-            changed = formed.changed() => if changed.is_err() { return },
         }
     }
 }

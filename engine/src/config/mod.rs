@@ -38,11 +38,12 @@ pub struct Database {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Cluster {
-    pub process: usize,
-    pub peers: Vec<String>,
-    pub peer: String,
-    pub processes: usize,
     pub listen: String,
+    pub advertise: String,
+    pub heartbeat_ms: u64,
+    pub silence_ms: u64,
+    pub settle_ms: u64,
+    pub processes: usize,
     pub workers: usize,
     pub secret: String,
     pub secret_file: PathBuf,
@@ -142,9 +143,6 @@ impl Settings {
             let (section, key) = (section.to_lowercase(), key.to_lowercase());
             let value = match table.get(&section).and_then(|section| section.get(&key)) {
                 Some(Value::String(_)) | None => Value::String(text),
-                Some(Value::Array(_)) => {
-                    Value::Array(text.split(',').map(|item| Value::String(item.trim().to_string())).collect())
-                }
                 Some(_) => {
                     format!("value = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("value")).ok_or_else(
                         || ConfigError::Setting { origin: name.clone(), reason: format!("{text:?} is no number") },
@@ -179,6 +177,18 @@ impl Settings {
     }
 }
 
+impl Cluster {
+    /// Between two signs of life.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms.max(10))
+    }
+
+    /// After which a process is taken for gone: two beats at least.
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.silence_ms).max(2 * self.heartbeat())
+    }
+}
+
 impl Timeline {
     /// As the timeline takes them.
     pub fn settings(&self) -> timeline::Settings {
@@ -209,10 +219,8 @@ impl std::fmt::Debug for Database {
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster")
-            .field("process", &self.process)
-            .field("peers", &self.peers)
-            .field("peer", &self.peer)
-            .field("processes", &self.processes)
+            .field("listen", &self.listen)
+            .field("advertise", &self.advertise)
             .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
@@ -259,11 +267,11 @@ mod tests {
 
     #[test]
     fn each_layer_goes_over_the_one_before() {
-        let settings = load("[cluster]\nworkers = 3\nprocess = 1", &[("VELIB_CLUSTER__WORKERS", "5")]).unwrap();
-        assert_eq!((settings.cluster.workers, settings.cluster.process), (5, 1));
+        let settings = load("[cluster]\nworkers = 3\nprocesses = 1", &[("VELIB_CLUSTER__WORKERS", "5")]).unwrap();
+        assert_eq!((settings.cluster.workers, settings.cluster.processes), (5, 1));
         assert_eq!(settings.api.listen, "127.0.0.1:7070");
-        let settings = load("", &[("VELIB_CLUSTER__PEERS", "a:1, b:2"), ("VELIB_LOG", "debug")]).unwrap();
-        assert_eq!(settings.cluster.peers, ["a:1", "b:2"]);
+        let settings = load("", &[("VELIB_CLUSTER__LISTEN", "a:1"), ("VELIB_LOG", "debug")]).unwrap();
+        assert_eq!(settings.cluster.listen, "a:1");
     }
 
     #[test]

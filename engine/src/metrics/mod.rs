@@ -2,7 +2,7 @@
 //! `docs/metrics.md`.
 //!
 //! Labels are names of things that a job's text defines (job, source, view, operator), or one of a few words.
-//! What only the leader knows (jobs, sources, tables) is there on process 0.
+//! What only the leader knows (jobs, sources, tables) is there on the leader.
 
 mod define;
 mod process;
@@ -71,7 +71,7 @@ metrics! {
         TRANSACTION_FAILURES: IntCounterVec["job"] = "velib_transaction_failures_total",
             "Tries to commit that failed: the database is away, or refuses.";
         DATABASE_UP: IntGauge = "velib_database_up",
-            "1 if the last sign of life of this process reached the database, 0 if not. One is left every 5 seconds.";
+            "1 if the last sign of life of this process reached the database, 0 if not.";
     }
     "Queues" {
         QUEUE_ITEMS: IntGaugeVec["queue", "job"] = "velib_queue_items",
@@ -101,15 +101,25 @@ metrics! {
     }
     "Cluster" {
         GENERATION: IntGauge = "velib_generation",
-            "The generation that this process leads; 0: none.";
+            "The generation that this process is part of; 0: none.";
+        LEADER: IntGauge = "velib_leader",
+            "1 if this process leads its generation.";
         GENERATIONS_FORMED: IntCounter = "velib_generations_formed_total",
             "Generations that this process has been part of since it started: one less is how often the cluster has begun anew.";
         PROCESSES_EXPECTED: IntGauge = "velib_expected_processes",
-            "Processes that the settings name.";
+            "Processes of the newest generation that this process has part in.";
         PROCESSES_CONNECTED: IntGauge = "velib_connected_processes",
             "Processes that this one is connected with, itself among them.";
+        PROCESSES_REGISTERED: IntGauge = "velib_registered_processes",
+            "Processes that have a row in the database: members, standbys, and those gone that are not forgotten yet.";
+        DETECTION: HistogramVec = "velib_detection_seconds",
+            "How long a process had not been heard of when the leader formed a generation without it.",
+            [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0];
+        PAUSE: HistogramVec = "velib_pause_seconds",
+            "From the end of a generation of this process to the beginning of its next.",
+            [0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0];
         READY: IntGauge = "velib_ready",
-            "1 if /readyz says so: part of a generation, and committing.";
+            "1 if /readyz says so: part of a generation, and committing; or a standby.";
     }
     "Process" {
         RESIDENT_MEMORY: IntGauge = "velib_resident_memory_bytes",

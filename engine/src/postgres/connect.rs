@@ -6,8 +6,10 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
 
 use super::PostgresError;
 
@@ -30,6 +32,45 @@ pub const BACKOFF_CAP: Duration = Duration::from_secs(10);
 /// # Errors
 /// An address that cannot be read, one that asks for TLS, a server that does not answer in time or refuses.
 pub async fn connect(url: &str, application: &str) -> Result<Client, PostgresError> {
+    let (client, connection, server) = open(url, application).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(server, error = %PostgresError::from(error), "connection to postgresql ended");
+        }
+    });
+    Ok(client)
+}
+
+/// As [`connect`], for who listens to notifications: the receiver is told when some have come, and closed with the
+/// connection.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_listening(url: &str, application: &str) -> Result<(Client, mpsc::Receiver<()>), PostgresError> {
+    let (client, mut connection, server) = open(url, application).await?;
+    // One that waits says as much as many.
+    let (tell, told) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            match std::future::poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(_))) => drop(tell.try_send(())),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    let error = PostgresError::from(error);
+                    tracing::debug!(server, %error, "connection to postgresql ended");
+                    return;
+                }
+                None => return,
+            }
+        }
+    });
+    Ok((client, told))
+}
+
+async fn open(
+    url: &str,
+    application: &str,
+) -> Result<(Client, Connection<Socket, NoTlsStream>, String), PostgresError> {
     let mut config = parse(url)?;
     let server = server(&config);
     if config.get_ssl_mode() == SslMode::Require {
@@ -49,12 +90,7 @@ pub async fn connect(url: &str, application: &str) -> Result<Client, PostgresErr
     let (client, connection) = opened
         .map_err(|_| PostgresError::Timeout { what: format!("connecting to {server}"), after: limit })?
         .map_err(|e| PostgresError::connecting(&server, e))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(server, error = %PostgresError::from(error), "connection to postgresql ended");
-        }
-    });
-    Ok(client)
+    Ok((client, connection, server))
 }
 
 /// The server, database and user of `url`, without its secrets.

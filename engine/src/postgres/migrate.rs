@@ -10,7 +10,10 @@ use tokio_postgres::error::SqlState;
 use super::{PostgresError, READER, SCHEMA, identifier};
 
 /// The migrations, in order; the version of one is its place, counted from 1.
-const MIGRATIONS: &[(&str, &str)] = &[("engine", include_str!("migrations/0001_engine.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("engine", include_str!("migrations/0001_engine.sql")),
+    ("membership", include_str!("migrations/0002_membership.sql")),
+];
 
 /// "velib" in ASCII: the advisory lock of migrations.
 const LOCK: i64 = 0x76_656c_6962;
@@ -70,12 +73,16 @@ async fn migrate_locked(client: &mut Client) -> Result<(), PostgresError> {
     Ok(())
 }
 
-/// Keeps from [`READER`] what jobs are made of: addresses and parameters may hold keys.
+/// Keeps from [`READER`] what jobs are made of: addresses and parameters may hold keys; and what a secret could be
+/// guessed by.
 fn hide_definitions() -> String {
     let reader = identifier(READER);
     format!(
         "REVOKE SELECT ON velib.jobs FROM {reader}; \
-         GRANT SELECT (name, version, desired, status, status_detail, created_at, updated_at) ON velib.jobs TO {reader}"
+         GRANT SELECT (name, version, desired, status, status_detail, created_at, updated_at) ON velib.jobs TO {reader}; \
+         REVOKE SELECT ON velib.cluster FROM {reader}; \
+         GRANT SELECT (address, index, workers, generation, heartbeat, version, process, mesh, joined_at, ended, leaving) \
+             ON velib.cluster TO {reader}"
     )
 }
 

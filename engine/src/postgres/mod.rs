@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod error;
 pub mod job;
+pub mod membership;
 pub mod migrate;
 pub mod private;
 pub mod store;

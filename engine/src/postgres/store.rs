@@ -1,5 +1,5 @@
-//! The engine's own tables, by typed functions: jobs, generations, the processes of the cluster,
-//! refused input, frontiers.
+//! The engine's own tables, by typed functions: jobs, generations, refused input, frontiers. Who is in the
+//! cluster: see [`membership`](super::membership).
 //!
 //! One connection, opened again when it is lost; each function is one statement, and none is tried twice
 //! by itself: see [`retry`](super::retry).
@@ -36,21 +36,6 @@ pub struct Frontier {
     pub as_of: DateTime<Utc>,
     /// When that was committed.
     pub committed_at: DateTime<Utc>,
-}
-
-/// A process of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Where the others reach it.
-    pub address: String,
-    /// Its place in its generation; none: it waits for the next one.
-    pub index: Option<i32>,
-    /// How many workers it runs.
-    pub workers: i32,
-    /// The generation that it is part of.
-    pub generation: Option<i64>,
-    /// The version of its engine.
-    pub version: String,
 }
 
 /// The engine's own tables.
@@ -231,50 +216,6 @@ impl Store {
                    WHERE job = $1 AND generation <= $2 RETURNING upper";
         let rows = self.query(sql, &[&job, &(generation as i64)]).await?;
         Ok(rows.first().map(|row| row.get::<_, i64>(0) as u64))
-    }
-
-    /// Says that a process is there.
-    ///
-    /// # Errors
-    /// A lost connection.
-    pub async fn heartbeat(&self, process: &Process) -> Result<(), PostgresError> {
-        let sql = "INSERT INTO velib.cluster (address, index, workers, generation, version) VALUES ($1, $2, $3, $4, $5)
-                   ON CONFLICT (address) DO UPDATE SET index = excluded.index, workers = excluded.workers,
-                   generation = excluded.generation, version = excluded.version, heartbeat = clock_timestamp()";
-        let p = process;
-        self.execute(sql, &[&p.address, &p.index, &p.workers, &p.generation, &p.version]).await?;
-        Ok(())
-    }
-
-    /// The processes heard of within `silence`, by the clock of the database. Those not heard of for ten
-    /// times as long are forgotten.
-    ///
-    /// # Errors
-    /// A lost connection.
-    pub async fn processes(&self, silence: Duration) -> Result<Vec<Process>, PostgresError> {
-        let seconds = silence.as_secs_f64();
-        let forget =
-            "DELETE FROM velib.cluster WHERE heartbeat < clock_timestamp() - make_interval(secs => 10 * $1::float8)";
-        self.execute(forget, &[&seconds]).await?;
-        let sql = "SELECT address, index, workers, generation, version FROM velib.cluster
-                   WHERE heartbeat >= clock_timestamp() - make_interval(secs => $1) ORDER BY index, address";
-        let process = |row: &Row| Process {
-            address: row.get(0),
-            index: row.get(1),
-            workers: row.get(2),
-            generation: row.get(3),
-            version: row.get(4),
-        };
-        Ok(self.query(sql, &[&seconds]).await?.iter().map(process).collect())
-    }
-
-    /// Forgets a process that leaves.
-    ///
-    /// # Errors
-    /// A lost connection.
-    pub async fn leave(&self, address: &str) -> Result<(), PostgresError> {
-        self.execute("DELETE FROM velib.cluster WHERE address = $1", &[&address]).await?;
-        Ok(())
     }
 
     /// Keeps refused input of a source that a job reads: the newest [`QUARANTINE_KEPT`].

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::job::{Definition, Desired, Status};
-use super::store::{Process, QUARANTINE_KEPT, Store, instant};
+use super::membership::{Place, ProcessId, Registration, Registry};
+use super::store::{QUARANTINE_KEPT, Store, instant};
 use super::throwaway::Server;
 use super::{PostgresError, READER, migrate};
 use crate::source::Rejection;
@@ -45,25 +46,56 @@ async fn jobs_come_change_and_go_and_their_listeners_are_told() {
 }
 
 #[tokio::test]
-async fn generations_grow_and_processes_are_seen_while_they_beat() {
+async fn processes_come_beat_lead_and_go() {
     let Some(server) = Server::shared() else { return };
-    let store = Store::open(&server.database()).await.unwrap();
+    let (url, silence, limit) = (server.database(), Duration::from_millis(300), Duration::from_secs(10));
+    let store = Store::open(&url).await.unwrap();
     let (first, second) = (store.next_generation().await.unwrap(), store.next_generation().await.unwrap());
     assert!(first < second);
-    let process = |address: &str, index| Process {
-        address: address.into(),
-        index,
+    let mut registry = Registry::open(&url, limit).await.unwrap();
+    let (a, b) = (ProcessId([1; 16]), ProcessId::random());
+    assert_eq!(b.to_string().parse::<ProcessId>().unwrap(), b);
+    let of = |process, api: &str| Registration {
+        process,
+        api: api.into(),
+        mesh: format!("{api}00"),
         workers: 2,
-        generation: index.map(|_| 1),
-        version: "0.1.0".into(),
+        proof: vec![7],
     };
-    for p in [process("b:1", None), process("a:1", Some(0)), process("b:1", Some(1))] {
-        store.heartbeat(&p).await.unwrap();
-    }
-    let there = store.processes(Duration::from_secs(60)).await.unwrap();
-    assert_eq!(there, [process("a:1", Some(0)), process("b:1", Some(1))]);
-    store.leave("a:1").await.unwrap();
-    assert_eq!(store.processes(Duration::from_secs(60)).await.unwrap().len(), 1);
+    let here = Place::default();
+    assert_eq!(registry.beat(a, here, silence, limit).await.unwrap(), None, "it has no row");
+    assert!(registry.register(&of(a, "a:1"), silence, limit).await.unwrap());
+    assert!(!registry.register(&of(b, "a:1"), silence, limit).await.unwrap(), "the address of one that lives");
+    assert!(registry.register(&of(b, "b:1"), silence, limit).await.unwrap());
+    // One of them takes the lead, the other cannot; who leads decides, and gives the lead to the first member.
+    assert!(registry.take_lead(a, None, silence, limit).await.unwrap());
+    assert!(!registry.take_lead(b, None, silence, limit).await.unwrap());
+    assert!(!registry.take_lead(b, Some(a), silence, limit).await.unwrap(), "its lease is not over");
+    let members = [(b, "b:100".to_string()), (a, "a:100".to_string())];
+    assert_eq!(registry.decide(b, 0, 0, &members, silence, limit).await.unwrap(), None);
+    let number = registry.decide(a, 0, 40, &members, silence, limit).await.unwrap().unwrap();
+    assert!(number > 40, "greater than what is known, whatever the sequence says");
+    assert_eq!(registry.decide(a, number, 0, &members, silence, limit).await.unwrap(), None);
+    store.want(Some(1)).await.unwrap();
+    let place = Place { member: Some((number, 1)), ended: 3, leaving: true };
+    let view = registry.beat(a, place, silence, limit).await.unwrap().unwrap();
+    assert_eq!((view.leader, view.wanted, view.generation.number), (Some(b), Some(1), number));
+    assert_eq!(
+        (&view.generation.members[..], &view.generation.addresses[..]),
+        (&[b, a][..], &["b:100".to_string(), "a:100".to_string()][..])
+    );
+    assert_eq!(view.process(a).unwrap().place, place);
+    assert_eq!(view.process(b).unwrap().place, here);
+    assert!(registry.changed().await.is_some(), "listeners were told");
+    // After a silence its address may be had, and its lead.
+    tokio::time::sleep(2 * silence).await;
+    assert!(registry.take_lead(a, Some(b), silence, limit).await.unwrap());
+    registry.leave(a, limit).await.unwrap();
+    let view = registry.beat(b, here, silence, limit).await.unwrap().unwrap();
+    assert_eq!((view.leader, view.processes.len()), (None, 1));
+    assert_eq!(store.heard_of(Duration::from_secs(60)).await.unwrap(), ["b:1"]);
+    registry.forget(Duration::ZERO, limit).await.unwrap();
+    assert_eq!(registry.beat(b, here, silence, limit).await.unwrap(), None);
 }
 
 #[tokio::test]

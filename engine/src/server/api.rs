@@ -113,14 +113,28 @@ pub struct Job {
 pub struct Process {
     /// Where its API is.
     pub address: String,
-    /// Its place in its generation; none: it waits for one. 0 is the leader.
+    /// Where the other processes reach it.
+    pub mesh: String,
+    /// Its place in the newest generation; none: it has no part in it. 0 is the leader.
     pub index: Option<i32>,
     /// How many workers it runs.
     pub workers: i32,
-    /// Its generation.
+    /// The generation that it computes in.
     pub generation: Option<i64>,
     /// The version of its engine.
     pub version: String,
+    /// How long it had not been heard of, in milliseconds.
+    pub silent_ms: i64,
+    /// It has been told to stop.
+    pub leaving: bool,
+}
+
+/// `POST /api/scale`, and its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// How many processes are to compute; none: all there are.
+    pub processes: Option<u16>,
 }
 
 /// `GET /api/status`
@@ -128,7 +142,9 @@ pub struct Process {
 pub struct Cluster {
     /// The leader's generation.
     pub generation: u64,
-    /// Who has been heard of in the last 15 seconds.
+    /// How many processes are to compute; none: all there are.
+    pub wanted: Option<usize>,
+    /// The processes: the generation's in their order, then the others.
     pub processes: Vec<Process>,
     /// The jobs.
     pub jobs: Vec<Job>,

@@ -11,15 +11,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
-use super::api::{Change, Cluster, Failure, Frontier, Job, Process, Sink, Submit, Submitted};
+use super::api::{Change, Cluster, Failure, Frontier, Job, Process, Scale, Sink, Submit, Submitted};
 use crate::catalog::{self, CatalogError};
 use crate::command::Spec;
 use crate::plan::explain;
 use crate::postgres::job::{Definition, Desired, Job as StoredJob};
 use crate::postgres::{PostgresError, Store};
 
-/// Processes that were not heard of for so long are gone.
-const SILENCE: Duration = Duration::from_secs(15);
 /// How long the leader may take to answer for another process.
 const FORWARD: Duration = Duration::from_secs(60);
 /// How often a submission looks again at what others changed under it.
@@ -62,25 +60,25 @@ fn no_job(name: &str) -> Refused {
 
 /// Has the leader answer what is asked of another process.
 pub(super) async fn to_leader(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    if shared.process == 0 {
-        return next.run(request).await;
+    match shared.leader() {
+        Some((leader, _)) if leader == shared.me => next.run(request).await,
+        Some((_, address)) => pass_on(&shared, &address, request).await.unwrap_or_else(Refused::into_response),
+        None => {
+            let error = "the cluster has no leader at this moment".to_owned();
+            Refused(StatusCode::SERVICE_UNAVAILABLE, error).into_response()
+        }
     }
-    pass_on(&shared, request).await.unwrap_or_else(Refused::into_response)
 }
 
-async fn pass_on(shared: &Shared, request: Request) -> Answer {
+async fn pass_on(shared: &Shared, address: &str, request: Request) -> Answer {
     if request.headers().contains_key(FORWARDED) {
-        let error = "this process does not lead, though its address is the leader's: give each process \
-                     an api.listen or api.advertise of its own";
+        let error = "the leader of the cluster is changing: ask again";
         return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, error.into()));
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, super::BODY)
         .await
         .map_err(|error| Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("this is no submission: {error}")))?;
-    let leader = store(shared)?.processes(SILENCE).await?.into_iter().find(|process| process.index == Some(0));
-    let unknown = || Refused(StatusCode::SERVICE_UNAVAILABLE, "the cluster has no leader at this moment".into());
-    let address = leader.ok_or_else(unknown)?.address;
     let away = |error: reqwest::Error| {
         Refused(StatusCode::BAD_GATEWAY, format!("the leader at {address} does not answer: {error}"))
     };
@@ -109,16 +107,36 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<Str
 
 /// `GET /api/status`
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Answer {
-    let processes = store(&shared)?.processes(SILENCE).await?.into_iter().map(|process| Process {
-        address: process.address,
-        index: process.index,
-        workers: process.workers,
-        generation: process.generation,
-        version: process.version,
-    });
-    let generation = shared.generation.borrow().flatten().unwrap_or_default();
-    let cluster = Cluster { generation, processes: processes.collect(), jobs: all(&shared).await? };
+    let view = shared.view();
+    let place = |id| view.generation.members.iter().position(|member| *member == id);
+    let mut processes: Vec<Process> = view
+        .processes
+        .iter()
+        .map(|process| Process {
+            address: process.api.clone(),
+            mesh: process.mesh.clone(),
+            index: place(process.process).map(|index| index as i32),
+            workers: process.workers,
+            generation: process.place.member.map(|(number, _)| number as i64),
+            version: process.version.clone(),
+            silent_ms: process.silent_ms,
+            leaving: process.place.leaving,
+        })
+        .collect();
+    processes.sort_by_key(|process| process.index.unwrap_or(i32::MAX));
+    let generation = shared.generation().map_or(0, |(number, _)| number);
+    let cluster = Cluster { generation, wanted: view.wanted, processes, jobs: all(&shared).await? };
     Ok(Json(cluster).into_response())
+}
+
+/// `POST /api/scale`: of any process, whether there is a leader or not.
+pub(super) async fn scale(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
+    let scale: Scale = serde_json::from_slice(&body)
+        .ok()
+        .filter(|scale: &Scale| scale.processes != Some(0))
+        .ok_or_else(|| Refused(StatusCode::BAD_REQUEST, "processes is a number from 1, or null for all".into()))?;
+    store(&shared)?.want(scale.processes).await?;
+    Ok(Json(scale).into_response())
 }
 
 /// `POST /api/jobs`

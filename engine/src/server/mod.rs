@@ -18,9 +18,11 @@ use axum::routing::{get, post};
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
+use crate::cluster::decide::Standing;
 use crate::metrics;
 use crate::plan;
 use crate::postgres::Store;
+use crate::postgres::membership::{ProcessId, View};
 use crate::sink::task::Progress;
 use crate::source::Context;
 use crate::timeline::Status;
@@ -42,12 +44,14 @@ type Definition = (DateTime<Utc>, i64);
 
 /// What the server shares with the rest of the process.
 pub struct Shared {
-    /// The place of this process; 0 leads.
-    pub process: usize,
+    /// This process.
+    me: ProcessId,
     context: Context,
     store: OnceLock<Arc<Store>>,
-    /// Some: part of a generation; on the leader with its number.
-    generation: watch::Sender<Option<Option<u64>>>,
+    /// The generation that this process is part of, and its place in it; 0 leads.
+    generation: Mutex<Option<(u64, usize)>>,
+    /// The cluster as it was last seen, and how this process stands in it.
+    seen: Mutex<(View, Standing)>,
     database: AtomicBool,
     jobs: Mutex<BTreeMap<String, JobView>>,
     plans: Mutex<BTreeMap<String, (Definition, Arc<plan::Job>)>>,
@@ -56,13 +60,13 @@ pub struct Shared {
 
 impl Shared {
     /// Of a process that is part of nothing yet.
-    pub fn new(process: usize, context: Context) -> Self {
-        let (generation, _) = watch::channel(None);
+    pub fn new(me: ProcessId, context: Context) -> Self {
         Shared {
-            process,
+            me,
             context,
             store: OnceLock::new(),
-            generation,
+            generation: Mutex::default(),
+            seen: Mutex::new((View::default(), Standing::Waits("the database is waited for".to_owned()))),
             database: AtomicBool::new(false),
             jobs: Mutex::default(),
             plans: Mutex::default(),
@@ -76,23 +80,47 @@ impl Shared {
         let _ = self.store.set(store);
     }
 
-    /// A generation has formed; its number, on the leader.
-    pub fn formed(&self, number: Option<u64>) {
-        metrics::GENERATION.set(number.unwrap_or_default() as i64);
+    /// This process is part of a generation that has formed.
+    pub fn formed(&self, number: u64, index: usize) {
+        metrics::GENERATION.set(number as i64);
+        metrics::LEADER.set(i64::from(index == 0));
         metrics::GENERATIONS_FORMED.inc();
-        self.generation.send_replace(Some(number));
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, index));
     }
 
     /// The generation is over.
     pub fn dissolved(&self) {
         metrics::GENERATION.set(0);
-        self.generation.send_replace(None);
+        metrics::LEADER.set(0);
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// What [`Shared::formed`] and [`Shared::dissolved`] last said.
-    pub fn watch(&self) -> watch::Receiver<Option<Option<u64>>> {
-        self.generation.subscribe()
+    /// The cluster looks like this, and this process stands so in it.
+    pub fn seen(&self, view: &View, standing: Standing) {
+        metrics::PROCESSES_REGISTERED.set(view.processes.len() as i64);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Standing::Waits(why) = &standing
+            && seen.1 != standing
+        {
+            tracing::info!(why, "this process has no part in a generation");
+        }
+        *seen = (view.clone(), standing);
+    }
+
+    fn view(&self) -> View {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    fn generation(&self) -> Option<(u64, usize)> {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the API of the leader of the newest generation is; None: there is none at this moment.
+    fn leader(&self) -> Option<(ProcessId, String)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let leader = seen.0.process(*seen.0.generation.members.first()?)?;
+        Some((leader.process, leader.api.clone()))
     }
 
     /// Whether the last sign of life of this process reached the database.
@@ -101,13 +129,16 @@ impl Shared {
         self.database.store(reached, Ordering::Relaxed);
     }
 
-    /// Part of a generation, and committing what there is to commit.
+    /// Part of a generation, and committing what there is to commit; or there, if it is needed.
     ///
     /// # Errors
     /// Why not. A job that has failed for good is none of the reasons: it fails wherever it runs.
     pub fn ready(&self) -> Result<(), String> {
-        if self.generation.borrow().is_none() {
-            return Err("waiting for a generation".to_owned());
+        let standing = self.seen.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        match standing {
+            Standing::Waits(why) => return Err(why),
+            Standing::Member(_) if self.generation().is_none() => return Err("waiting for a generation".to_owned()),
+            _ => {}
         }
         if !self.database.load(Ordering::Relaxed) {
             return Err("the database is away".to_owned());
@@ -173,6 +204,7 @@ pub async fn start(address: &str, shared: Arc<Shared>) -> Result<SocketAddr> {
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), jobs::to_leader))
         .layer(axum::extract::DefaultBodyLimit::max(BODY));
     let router = Router::new()
+        .route("/api/scale", post(jobs::scale))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(exposed))
@@ -194,6 +226,7 @@ async fn exposed(State(shared): State<Arc<Shared>>) -> String {
 
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     match shared.ready() {
+        Ok(()) if shared.generation().is_none() => (StatusCode::OK, "standby\n".to_owned()),
         Ok(()) => (StatusCode::OK, "part of a generation, and committing\n".to_owned()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

@@ -96,7 +96,8 @@ impl Drop for Process {
 pub struct Cluster {
     pub database: Private,
     pub processes: Vec<Option<Process>>,
-    pub peers: Vec<String>,
+    /// Where each listens for the others.
+    pub meshes: Vec<String>,
     pub apis: Vec<String>,
     workers: usize,
     http: reqwest::Client,
@@ -109,23 +110,26 @@ impl Cluster {
     pub async fn start(processes: usize, workers: usize) -> Cluster {
         let database = Private::start(None, Durability::ThrowAway).await.unwrap();
         let address = |_| format!("127.0.0.1:{}", free_port());
-        let peers = if processes > 1 { (0..processes).map(address).collect() } else { vec![] };
+        let meshes = (0..processes).map(address).collect();
         let apis = (0..processes).map(address).collect();
         let http = velib_engine::source::build_client().unwrap();
-        let mut cluster = Cluster { database, processes: vec![], peers, apis, workers, http, shaken: false };
+        let mut cluster = Cluster { database, processes: vec![], meshes, apis, workers, http, shaken: false };
         for process in 0..processes {
             cluster.processes.push(Some(cluster.process(process)));
+            // Who comes first leads: the tests count on process 0.
+            eventually("its API", async || {
+                let answer = cluster.http.get(format!("http://{}/healthz", cluster.apis[process])).send().await;
+                answer.map_err(|error| error.to_string())
+            })
+            .await;
         }
         cluster.formed().await;
         cluster
     }
 
     fn process(&self, process: usize) -> Process {
-        let (index, workers, peers) = (process.to_string(), self.workers.to_string(), self.peers.join(","));
-        let mut arguments = vec!["worker", "--process", &index, "--workers", &workers, "--api", &self.apis[process]];
-        if !self.peers.is_empty() {
-            arguments.extend(["--peers", &peers]);
-        }
+        let (workers, api, mesh) = (self.workers.to_string(), &self.apis[process], &self.meshes[process]);
+        let arguments = ["worker", "--workers", &workers, "--api", api, "--listen", mesh];
         let url = self.database.url();
         // Few snapshots at a time, so that there are many transactions to look between.
         let variables = [
@@ -152,6 +156,22 @@ impl Cluster {
     pub fn kill(&mut self, process: usize) {
         self.shaken = true;
         self.processes[process] = None;
+    }
+
+    /// One more process; its number.
+    pub fn add(&mut self) -> usize {
+        self.meshes.push(format!("127.0.0.1:{}", free_port()));
+        self.apis.push(format!("127.0.0.1:{}", free_port()));
+        self.processes.push(Some(self.process(self.processes.len())));
+        self.processes.len() - 1
+    }
+
+    /// `STOP`, `CONT`: from now on panics are part of it.
+    pub fn signal(&mut self, process: usize, signal: &str) {
+        self.shaken = true;
+        let id = self.processes[process].as_ref().unwrap().id();
+        let kill = format!("kill -{signal} {id}");
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     pub fn start_again(&mut self, process: usize) {

@@ -169,15 +169,13 @@ async fn a_process_that_cannot_start_says_why() {
     let file = folder.path().join("velib.toml");
     std::fs::write(&file, "[cluster]\nworkerz = 3\n").unwrap();
     let file = file.display().to_string();
-    let (api, peer) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-    let peers = format!("{taken},{peer}");
+    let api = format!("127.0.0.1:{}", free_port());
     let wrong = "postgresql://nobody:hushhush@127.0.0.1:1/x?sslmode=require";
-    let cases: [(&[&str], &str, &[&str]); 7] = [
+    let cases: [(&[&str], &str, &[&str]); 6] = [
         (&["--api", &taken], &url, &[&taken, "--api", "another process"]),
-        (&["--api", &api, "--peers", &peers], &url, &[&taken, "another process"]),
+        (&["--api", &api, "--listen", &taken], &url, &[&taken, "--listen", "another process"]),
         (&["--api", &api, "--config", &file], &url, &[&file, "no setting cluster.workerz", "workers"]),
         (&["--api", &api, "--config", "/nowhere.toml"], &url, &["/nowhere.toml", "No such file"]),
-        (&["--api", &api, "--peers", &peers, "--process", "2"], &url, &["cluster.process: it is 2", "counted from 0"]),
         (&["--api", &api], "", &["no database", "--database-url"]),
         (&["--api", &api], wrong, &["127.0.0.1:1", "TLS"]),
     ];

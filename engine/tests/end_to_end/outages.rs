@@ -116,16 +116,16 @@ async fn the_database_stops_and_starts_again() {
 }
 
 /// Connects to the ports of the mesh again and again, says nothing, nonsense, or HTTP, and stays.
-fn strangers(peers: Vec<String>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
+fn strangers(meshes: Vec<String>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
     std::thread::spawn(move || {
         let (mut held, mut heard) = (std::collections::VecDeque::new(), 0);
-        for words in [&b""[..], b"VELIB\0\0\x02and then nonsense", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"].iter().cycle()
+        for words in [&b""[..], b"VELIB\0\0\x03and then nonsense", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"].iter().cycle()
         {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            for peer in &peers {
-                let Ok(mut socket) = TcpStream::connect(peer) else { continue };
+            for mesh in &meshes {
+                let Ok(mut socket) = TcpStream::connect(mesh) else { continue };
                 heard += 1;
                 // It may be closed on us.
                 let _ = socket.write_all(words);
@@ -149,7 +149,7 @@ async fn a_process_is_killed_and_started_again_among_strangers() {
     cluster.shows_more("city", &life, 0).await;
     let watch = Watch::of(cluster.database.url(), "city", &life);
     let stop = Arc::new(AtomicBool::new(false));
-    let knocking = strangers(cluster.peers.clone(), Arc::clone(&stop));
+    let knocking = strangers(cluster.meshes.clone(), Arc::clone(&stop));
     // First one that follows, then the leader.
     for (killed, survivor) in [(1, 0), (0, 1)] {
         let (before, id) = (generation(&cluster, 0).await, cluster.processes[survivor].as_ref().unwrap().id());

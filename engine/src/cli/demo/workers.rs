@@ -60,7 +60,6 @@ pub struct Layout {
 pub struct Workers {
     layout: Layout,
     secret: String,
-    peers: Vec<String>,
     apis: Vec<String>,
     running: Vec<Running>,
     restarts: usize,
@@ -81,13 +80,11 @@ struct Running {
 impl Workers {
     /// Starts them on free ports.
     pub async fn start(layout: Layout) -> Result<Self> {
-        let ports = free_ports(2 * layout.processes)?;
-        let address = |port: &u16| format!("{}:{port}", Ipv4Addr::LOCALHOST);
-        let (peers, apis) = ports.split_at(layout.processes);
-        let (peers, apis) = (peers.iter().map(address).collect(), apis.iter().map(address).collect());
+        let ports = free_ports(layout.processes)?;
+        let apis = ports.iter().map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST)).collect();
         let (say, said) = mpsc::channel(NOTICES);
         let (running, recent) = (vec![], VecDeque::new());
-        let mut workers = Workers { layout, secret: secret()?, peers, apis, running, restarts: 0, say, said, recent };
+        let mut workers = Workers { layout, secret: secret()?, apis, running, restarts: 0, say, said, recent };
         for index in 0..workers.layout.processes {
             let running = workers.launch(index).await?;
             workers.running.push(running);
@@ -95,12 +92,12 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Where the API of the leader is.
+    /// Where the API of one of them is.
     pub fn api(&self) -> &str {
         &self.apis[0]
     }
 
-    /// The process ids, the leader's first.
+    /// The process ids.
     pub fn process_ids(&self) -> Vec<u32> {
         self.running.iter().map(|running| running.id).collect()
     }
@@ -181,7 +178,6 @@ impl Workers {
         let program = std::env::current_exe().context("the path of this program is not known")?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SUPERVISOR, "velib-worker"]).arg(program).arg("worker");
-        command.args(["--process", &index.to_string(), "--peers", &self.peers.join(",")]);
         command.args(["--workers", &self.layout.workers.to_string(), "--api", &self.apis[index]]);
         command.args(["--log-format", "json"]);
         // Settings of another cluster are none of this one's; what is secret is not for the list of processes.
@@ -191,6 +187,7 @@ impl Workers {
             }
         }
         command.env("VELIB_DATABASE_URL", &self.layout.database).env("VELIB_CLUSTER__SECRET", &self.secret);
+        command.env("VELIB_CLUSTER__PROCESSES", self.layout.processes.to_string());
         if let Some(clock) = &self.layout.clock {
             let start = clock.start.timestamp_millis().to_string();
             command.env("VELIB_CLOCK__SPEED", format!("{:?}", clock.speed)).env("VELIB_CLOCK__START_MS", start);
