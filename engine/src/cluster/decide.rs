@@ -216,7 +216,7 @@ mod tests {
         Rules { silence: Duration::from_millis(800), settle: Duration::from_millis(1000), processes: 0 };
 
     fn id(name: char) -> ProcessId {
-        ProcessId([name as u8; 16])
+        ProcessId::from_bytes([name as u8; 16])
     }
 
     fn ids(names: &str) -> Vec<ProcessId> {

@@ -56,7 +56,7 @@ const MEMBER: &[u8] = b"velib member";
 /// Shows in the database that a process knows the secret of its cluster.
 pub fn proof(secret: &str, process: ProcessId) -> Vec<u8> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    hmac::sign(&key, &[MEMBER, &process.0].concat()).as_ref().to_vec()
+    hmac::sign(&key, &[MEMBER, process.as_bytes()].concat()).as_ref().to_vec()
 }
 
 /// Who is to be connected.
@@ -191,7 +191,7 @@ impl Mesh {
         for (i, word) in [index, self.generation.members.len(), self.workers].into_iter().enumerate() {
             words[8 + 4 * i..12 + 4 * i].copy_from_slice(&(word as u32).to_le_bytes());
         }
-        words[20..].copy_from_slice(&self.generation.members[index].0);
+        words[20..].copy_from_slice(self.generation.members[index].as_bytes());
         words
     }
 
@@ -285,7 +285,7 @@ mod tests {
     fn cluster(count: usize) -> (Vec<Port>, Decided) {
         let ports: Vec<Port> = (0..count).map(|_| Port::open("127.0.0.1:0").unwrap()).collect();
         let addresses = ports.iter().map(|port| port.address().to_string()).collect();
-        let members = (0..count).map(|i| ProcessId([i as u8; 16])).collect();
+        let members = (0..count).map(|i| ProcessId::from_bytes([i as u8; 16])).collect();
         (ports, Decided { number: 7, members, addresses })
     }
 
@@ -315,7 +315,7 @@ mod tests {
         for other in [
             Decided { number: 6, ..generation.clone() },
             Decided { number: 8, ..generation.clone() },
-            Decided { members: (5..8).map(|i| ProcessId([i; 16])).collect(), ..generation.clone() },
+            Decided { members: (5..8).map(|i| ProcessId::from_bytes([i; 16])).collect(), ..generation.clone() },
         ] {
             assert!(mesh(&other, 1, "s").reach(0).is_err(), "{other:?}");
         }
@@ -364,7 +364,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let generation = Decided {
             number: 7,
-            members: vec![ProcessId([0; 16]), ProcessId([1; 16])],
+            members: vec![ProcessId::from_bytes([0; 16]), ProcessId::from_bytes([1; 16])],
             addresses: vec![address.clone(), "127.0.0.1:1".to_string()],
         };
         let (first, second) = (mesh(&generation, 0, "s"), mesh(&generation, 1, "s"));
@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_proof_is_of_one_process_and_one_secret() {
-        let (one, other) = (ProcessId([1; 16]), ProcessId([2; 16]));
+        let (one, other) = (ProcessId::from_bytes([1; 16]), ProcessId::from_bytes([2; 16]));
         assert_eq!(proof("s", one), proof("s", one));
         assert!(proof("s", one) != proof("s", other) && proof("s", one) != proof("t", one));
     }

@@ -62,7 +62,7 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         folder: settings.sources.folder.clone(),
         shown: 0,
     };
-    let me = ProcessId::random();
+    let me = ProcessId::new_v4();
     let shared = Arc::new(Shared::new(me, context.clone()));
     metrics::started(wall_clock_ms());
     let listening = server::start(&settings.api.listen, Arc::clone(&shared)).await?;

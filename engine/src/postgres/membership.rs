@@ -5,7 +5,6 @@
 //! instants are by its clock. A [`Registry`] is a connection of its own, whose every use has a limit in time: who
 //! waits for a database that says nothing cannot leave a sign of life either.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -16,48 +15,7 @@ use super::connect::connect_listening;
 use super::{PostgresError, Store};
 
 /// Which process: made when it starts, never used again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct ProcessId(pub [u8; 16]);
-
-impl ProcessId {
-    /// One that no other process has.
-    pub fn random() -> Self {
-        ProcessId(rand::random())
-    }
-}
-
-impl std::fmt::Display for ProcessId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, byte) in self.0.iter().enumerate() {
-            write!(f, "{}{byte:02x}", if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for ProcessId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl FromStr for ProcessId {
-    type Err = PostgresError;
-
-    fn from_str(text: &str) -> Result<Self, PostgresError> {
-        let wrong = || PostgresError::Unreadable(format!("{text:?} in velib.cluster is no process"));
-        let digits: String = text.chars().filter(|c| *c != '-').collect();
-        if digits.len() != 32 || !digits.is_ascii() {
-            return Err(wrong());
-        }
-        let byte = |i: usize| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| wrong());
-        let mut bytes = [0; 16];
-        for (i, place) in bytes.iter_mut().enumerate() {
-            *place = byte(i)?;
-        }
-        Ok(ProcessId(bytes))
-    }
-}
+pub type ProcessId = uuid::Uuid;
 
 /// What a process says of itself, once.
 #[derive(Clone, Debug)]
@@ -157,13 +115,14 @@ const BEAT: &str = "UPDATE velib.cluster SET
         joined_at = CASE WHEN heartbeat < clock_timestamp() - make_interval(secs => $5) THEN clock_timestamp()
                     ELSE joined_at END,
         heartbeat = clock_timestamp(), generation = $2, index = $3, ended = $4, leaving = $6
-    WHERE process = $1::text::uuid";
+    WHERE process = $1";
 const RENEW: &str = "UPDATE velib.membership SET lease_until = clock_timestamp() + make_interval(secs => $2)
-    WHERE leader = $1::text::uuid";
-const LOOK: &str = "SELECT leader::text, (1000 * extract(epoch FROM greatest(lease_until, now() - '1 day'::interval) - now()))::bigint,
-        wanted, m.generation, members::text[], addresses,
+    WHERE leader = $1";
+const LOOK: &str =
+    "SELECT leader, (1000 * extract(epoch FROM greatest(lease_until, now() - '1 day'::interval) - now()))::bigint,
+        wanted, m.generation, members, addresses,
         (1000 * extract(epoch FROM now() - greatest(decided_at, now() - '1 day'::interval)))::bigint,
-        process::text, address, mesh, workers, version, proof,
+        process, address, mesh, workers, version, proof,
         (1000 * extract(epoch FROM now() - joined_at))::bigint, (1000 * extract(epoch FROM now() - heartbeat))::bigint,
         c.generation, index, ended, leaving
     FROM velib.membership m LEFT JOIN velib.cluster c ON process IS NOT NULL ORDER BY joined_at, address";
@@ -196,19 +155,18 @@ impl Registry {
     /// A lost connection.
     pub async fn register(&self, of: &Registration, silence: Duration, limit: Duration) -> Result<bool, PostgresError> {
         let sql = "INSERT INTO velib.cluster (address, process, mesh, workers, version, proof)
-                   VALUES ($1, $2::text::uuid, $3, $4, $5, $6)
+                   VALUES ($1, $2, $3, $4, $5, $6)
                    ON CONFLICT (address) DO UPDATE SET process = excluded.process, mesh = excluded.mesh,
                        workers = excluded.workers, version = excluded.version, proof = excluded.proof,
                        joined_at = clock_timestamp(), heartbeat = clock_timestamp(),
                        generation = NULL, index = NULL, ended = 0, leaving = false
                    WHERE cluster.process IS NULL OR cluster.process = excluded.process
                       OR cluster.heartbeat < clock_timestamp() - make_interval(secs => $7)";
-        let (process, version) = (of.process.to_string(), env!("CARGO_PKG_VERSION"));
-        let silence = silence.as_secs_f64();
+        let (version, silence) = (env!("CARGO_PKG_VERSION"), silence.as_secs_f64());
         Ok(within("registering", limit, async {
             Ok(self
                 .client
-                .execute(sql, &[&of.api, &process, &of.mesh, &of.workers, &version, &of.proof, &silence])
+                .execute(sql, &[&of.api, &of.process, &of.mesh, &of.workers, &version, &of.proof, &silence])
                 .await?)
         })
         .await?
@@ -227,12 +185,12 @@ impl Registry {
         silence: Duration,
         limit: Duration,
     ) -> Result<Option<View>, PostgresError> {
-        let (id, silence) = (process.to_string(), silence.as_secs_f64());
+        let silence = silence.as_secs_f64();
         let generation = place.member.map(|(number, _)| number as i64);
         let (index, ended) = (place.member.map(|(_, index)| index as i32), place.ended as i64);
         within("a heartbeat", limit, async {
-            let said: [&(dyn ToSql + Sync); 6] = [&id, &generation, &index, &ended, &silence, &place.leaving];
-            let lease: [&(dyn ToSql + Sync); 2] = [&id, &silence];
+            let said: [&(dyn ToSql + Sync); 6] = [&process, &generation, &index, &ended, &silence, &place.leaving];
+            let lease: [&(dyn ToSql + Sync); 2] = [&process, &silence];
             // Sent together, done in this order.
             let (beaten, _, rows) = tokio::try_join!(
                 self.client.execute(&self.beat, &said),
@@ -256,11 +214,10 @@ impl Registry {
         limit: Duration,
     ) -> Result<bool, PostgresError> {
         let sql = "UPDATE velib.membership
-                   SET leader = $1::text::uuid, lease_until = clock_timestamp() + make_interval(secs => $3)
-                   WHERE leader IS NOT DISTINCT FROM $2::text::uuid AND (leader IS NULL OR lease_until < clock_timestamp())";
-        let (me, from) = (process.to_string(), from.map(|from| from.to_string()));
+                   SET leader = $1, lease_until = clock_timestamp() + make_interval(secs => $3)
+                   WHERE leader IS NOT DISTINCT FROM $2 AND (leader IS NULL OR lease_until < clock_timestamp())";
         let lease = lease.as_secs_f64();
-        Ok(within("taking the lead", limit, async { Ok(self.client.execute(sql, &[&me, &from, &lease]).await?) })
+        Ok(within("taking the lead", limit, async { Ok(self.client.execute(sql, &[&process, &from, &lease]).await?) })
             .await?
             > 0)
     }
@@ -279,7 +236,7 @@ impl Registry {
         lease: Duration,
         limit: Duration,
     ) -> Result<Option<u64>, PostgresError> {
-        let ids: Vec<String> = members.iter().map(|(id, _)| id.to_string()).collect();
+        let ids: Vec<ProcessId> = members.iter().map(|(id, _)| *id).collect();
         let addresses: Vec<&str> = members.iter().map(|(_, address)| address.as_str()).collect();
         within("deciding on a generation", limit, async {
             let transaction = self.client.transaction().await?;
@@ -289,14 +246,14 @@ impl Registry {
             let next = "SELECT CASE WHEN number > $1 THEN number ELSE setval('velib.generation', $1 + 1) END
                         FROM nextval('velib.generation') AS number";
             let number: i64 = transaction.query_one(next, &[&(known.max(before) as i64)]).await?.get(0);
-            let sql = "UPDATE velib.membership SET generation = $3, members = $4::text[]::uuid[], addresses = $5,
-                           leader = $6::text::uuid, lease_until = clock_timestamp() + make_interval(secs => $7),
+            let sql = "UPDATE velib.membership SET generation = $3, members = $4, addresses = $5,
+                           leader = $6, lease_until = clock_timestamp() + make_interval(secs => $7),
                            decided_at = clock_timestamp()
-                       WHERE leader = $1::text::uuid AND generation = $2";
+                       WHERE leader = $1 AND generation = $2";
             let lease = lease.as_secs_f64();
-            let me = process.to_string();
-            let written =
-                transaction.execute(sql, &[&me, &(before as i64), &number, &ids, &addresses, &ids[0], &lease]).await?;
+            let written = transaction
+                .execute(sql, &[&process, &(before as i64), &number, &ids, &addresses, &ids[0], &lease])
+                .await?;
             transaction.commit().await?;
             Ok((written > 0).then_some(number as u64))
         })
@@ -308,11 +265,10 @@ impl Registry {
     /// # Errors
     /// A lost connection.
     pub async fn leave(&self, process: ProcessId, limit: Duration) -> Result<(), PostgresError> {
-        let id = process.to_string();
         within("taking leave", limit, async {
-            let lead = "UPDATE velib.membership SET leader = NULL WHERE leader = $1::text::uuid";
-            self.client.execute("DELETE FROM velib.cluster WHERE process = $1::text::uuid", &[&id]).await?;
-            self.client.execute(lead, &[&id]).await?;
+            let lead = "UPDATE velib.membership SET leader = NULL WHERE leader = $1";
+            self.client.execute("DELETE FROM velib.cluster WHERE process = $1", &[&process]).await?;
+            self.client.execute(lead, &[&process]).await?;
             Ok(())
         })
         .await
@@ -374,22 +330,16 @@ fn read(rows: &[Row]) -> Result<View, PostgresError> {
     let Some(first) = rows.first() else {
         return Err(PostgresError::Unreadable("the row of velib.membership is gone".to_string()));
     };
-    let id = |text: Option<String>| text.map(|text| text.parse()).transpose();
-    let members: Vec<String> = first.get(4);
     let mut view = View {
-        leader: id(first.get(0))?,
+        leader: first.get(0),
         lease_ms: first.get(1),
         wanted: first.get::<_, Option<i32>>(2).map(|wanted| wanted.max(1) as usize),
-        generation: Decided {
-            number: first.get::<_, i64>(3) as u64,
-            members: members.iter().map(|member| member.parse()).collect::<Result<_, _>>()?,
-            addresses: first.get(5),
-        },
+        generation: Decided { number: first.get::<_, i64>(3) as u64, members: first.get(4), addresses: first.get(5) },
         decided_ms: first.get(6),
         processes: vec![],
     };
     for row in rows {
-        let Some(process) = id(row.get(7))? else { continue };
+        let Some(process) = row.get(7) else { continue };
         let generation: Option<i64> = row.get(15);
         let index: Option<i32> = row.get(16);
         view.processes.push(Process {
