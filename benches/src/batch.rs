@@ -44,7 +44,9 @@ pub async fn run(args: Args) -> Result<()> {
             .args(["batch", "--inside", &args.feed, "--quartiers", &args.quartiers, "--jobs"])
             .arg(job)
             .output()?;
-        ensure!(output.status.success(), "{}: {}", job.display(), String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        // One that needs more memory than there is, is killed and says nothing.
+        ensure!(output.status.success(), "{}: {}: {}", job.display(), output.status, said.trim());
         let text = String::from_utf8(output.stdout)?;
         let figures: serde_json::Value = serde_json::from_str(text.lines().last().unwrap_or_default())?;
         let number = |key: &str| figures[key].as_f64().unwrap_or(f64::NAN);
