@@ -1,6 +1,6 @@
 //! The timeline of a job: in what order the snapshots of its sources enter, and how time passes.
 //!
-//! Recorded sources come first, merged by their times. Then the live ones follow the clock: a snapshot
+//! Recorded sources come first, merged by their times, and with them what the lake has of live ones. Then the live ones follow the clock: a snapshot
 //! enters at the time of its fetch, made not to go back, and time passes though a feed be silent, so that
 //! a feed that is down holds nobody up. All the sources of a job enter through one process, and time passes for all
 //! of them at once, in [steps](velib_operators::steps): as soon as a live snapshot is in; of recorded ones, as many at
@@ -99,6 +99,15 @@ pub struct Reader {
 /// that does not read yet would hold up the others.
 pub type Subscribe = Box<dyn FnOnce() -> Subscription + Send>;
 
+/// How a source is read: one that ends by itself is a recording, a live one goes on, with or without what is recorded
+/// of it before.
+pub struct Reading {
+    /// What was recorded.
+    pub recorded: Option<Subscribe>,
+    /// What comes.
+    pub live: Option<Subscribe>,
+}
+
 /// How a source is, for whoever looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SourceStatus {
@@ -182,29 +191,39 @@ impl Timeline {
     ///
     /// # Errors
     /// If the generation ends.
-    pub async fn run(mut self, readers: Vec<(Reader, Subscribe)>) -> Result<(), GenerationError> {
+    pub async fn run(mut self, readers: Vec<(Reader, Reading)>) -> Result<(), GenerationError> {
         let read = inputs_read(&self.job);
-        let (recorded, live): (Vec<_>, Vec<_>) = readers
-            .into_iter()
-            .map(|(reader, subscribe)| {
-                let relations = reader.relations.iter().map(|relation| {
-                    let of = |i: &usize| {
-                        self.job.inputs[*i].source == reader.name && self.job.inputs[*i].relation == relation.name
-                    };
-                    Known { inputs: read.iter().copied().filter(of).collect(), current: None, pending: vec![] }
-                });
-                let relations = relations.collect();
-                self.status.send_modify(|status| {
-                    status.sources.insert(reader.name.clone(), SourceStatus::default());
-                });
-                (Open { reader, head: None, ended: false, seen: false, relations }, subscribe)
-            })
-            .partition(|(open, _)| open.reader.bounded);
+        let opens = readers.into_iter().map(|(reader, reading)| {
+            let relations = reader.relations.iter().map(|relation| {
+                let of = |i: &usize| {
+                    self.job.inputs[*i].source == reader.name && self.job.inputs[*i].relation == relation.name
+                };
+                Known { inputs: read.iter().copied().filter(of).collect(), current: None, pending: vec![] }
+            });
+            let relations = relations.collect();
+            self.status.send_modify(|status| {
+                status.sources.insert(reader.name.clone(), SourceStatus::default());
+            });
+            (Open { reader, head: None, ended: false, seen: false, relations }, reading)
+        });
+        let (recorded, live): (Vec<_>, Vec<_>) = opens.partition(|(_, reading)| reading.recorded.is_some());
         let generation = Arc::clone(&self.generation);
-        let mut recorded = tokio::select! {
-            recorded = self.replay(recorded) => recorded?,
+        let (sources, going_on): (Vec<_>, Vec<_>) =
+            recorded.into_iter().map(|(open, reading)| ((open, reading.recorded), reading.live)).unzip();
+        let sources = sources.into_iter().filter_map(|(open, recorded)| Some((open, recorded?))).collect();
+        let replayed = tokio::select! {
+            replayed = self.replay(sources) => replayed?,
             _ = generation.ended() => return Err(GenerationError::Ended),
         };
+        let mut live: Vec<_> = live.into_iter().filter_map(|(open, reading)| Some((open, reading.live?))).collect();
+        let mut recorded = vec![];
+        for (open, goes_on) in replayed.into_iter().zip(going_on) {
+            match goes_on {
+                // What it said before is not yet what it says now.
+                Some(subscribe) => live.push((Open { ended: false, seen: false, ..open }, subscribe)),
+                None => recorded.push(open),
+            }
+        }
         if !live.is_empty() {
             self.follow(live, recorded).await?;
         } else if self.frontier() == 0 {

@@ -41,7 +41,8 @@ fn the_page_lists_what_there_is() {
 
 #[test]
 fn names_are_of_the_house() {
-    const UNITS: [&str; 11] = [
+    const UNITS: [&str; 12] = [
+        "objects",
         "seconds",
         "bytes",
         "rows",
@@ -56,7 +57,8 @@ fn names_are_of_the_house() {
     ];
     // Without a unit: what is or is not, or counts events that have no other name; and rows that
     // come and go.
-    const PLAIN: [&str; 14] = [
+    const PLAIN: [&str; 15] = [
+        "velib_lake_write_failures_total",
         "velib_source_info",
         "velib_rows_in_total",
         "velib_rows_out_total",

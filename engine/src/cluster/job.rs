@@ -18,7 +18,7 @@ use crate::sink::task::{Progress, Settings as SinkSettings};
 use crate::sink::{Changes, Closed, SinkError, SinkHandle};
 use crate::source::Context;
 use crate::source::feed::Feeds;
-use crate::timeline::{Entered, Reader, Refused, Settings, Status, Subscribe, Timeline};
+use crate::timeline::{Entered, Reader, Reading, Refused, Settings, Status, Subscribe, Timeline};
 
 /// Why a job could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,15 @@ impl RunningJob {
             let reader = Reader { name: bound.name.clone(), bounded, relations: relations.clone() };
             let kind = (!bounded).then_some(bound.kind.as_str());
             observe::source::reading(&prepared.plan.name, &bound.name, kind);
-            (reader, Box::new(move || feeds.subscribe(source, &relations, context)) as Subscribe)
+            let reading = match feeds.history(&source, &relations, &context).filter(|_| !bounded) {
+                Some((recorded, live)) => Reading { recorded: Some(recorded), live: Some(live) },
+                None => {
+                    let read = Box::new(move || feeds.subscribe(source, &relations, context)) as Subscribe;
+                    let (recorded, live) = if bounded { (Some(read), None) } else { (None, Some(read)) };
+                    Reading { recorded, live }
+                }
+            };
+            (reader, reading)
         });
         let readers = readers.collect();
         let (committed, told) = committed(prepared.plan.clone(), sink.progress(), shown, Arc::clone(&entered));

@@ -17,6 +17,7 @@ use super::job::{RunningJob, Surroundings};
 use crate::catalog::{self, Prepared};
 use crate::command::Spec;
 use crate::config::Settings;
+use crate::lake::Lake;
 use crate::postgres::job::{Brief, Desired, Job as StoredJob, Status};
 use crate::postgres::{PostgresError, Store};
 use crate::server::{JobView, Shared};
@@ -72,6 +73,11 @@ impl Leader {
     ) -> Self {
         let (feeds, timeline) = (Feeds::default(), settings.timeline.settings());
         Leader { generation, number, store, url, context, timeline, shared, feeds, running: BTreeMap::new() }
+    }
+
+    /// Its live feeds go through `lake`, where there is one.
+    pub fn through(self, lake: Option<&Lake>) -> Self {
+        Leader { feeds: Feeds::through(lake.map(|lake| lake.written_by(self.number))), ..self }
     }
 
     /// Runs until `stop`; then commits what is closed and leaves.
@@ -203,8 +209,8 @@ impl Leader {
     /// How far the tables of a job are, which it has to catch up with.
     async fn shown(&self, job: &Prepared) -> Result<Time, PostgresError> {
         let name = &job.spec.name;
-        if job.sources.iter().all(|bound| bound.source.bounded()) {
-            // What an older writer still has to write is in the recordings: it must not go on while this one is behind.
+        if job.sources.iter().all(|bound| self.feeds.repeats(bound.source.as_ref())) {
+            // What an older writer still has to write is in the recordings, or in the lake: it must not go on while this one is behind.
             return Ok(self.store.take_over(name, self.number).await?.unwrap_or_default());
         }
         Ok(self.store.frontier(name).await?.map_or(0, |frontier| frontier.upper))

@@ -16,6 +16,7 @@ use super::mesh::{Mesh, proof};
 use super::port::Port;
 use crate::catalog;
 use crate::config::Settings;
+use crate::lake::Lake;
 use crate::metrics;
 use crate::postgres::membership::{Decided, ProcessId, Registration};
 use crate::postgres::{Backoff, PostgresError, Store};
@@ -39,6 +40,7 @@ struct Process {
     secret: String,
     url: String,
     context: Context,
+    lake: Option<Lake>,
     port: Arc<Port>,
     store: Arc<Store>,
     shared: Arc<Shared>,
@@ -53,6 +55,7 @@ struct Process {
 pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> {
     let (host, url, secret) = (whoami::hostname().unwrap_or_default(), settings.database_url()?, settings.secret()?);
     let workers = settings.cluster.workers.max(1);
+    let lake = settings.lake.open()?;
     let context = Context {
         http: build_client()?,
         wall_clock_ms: {
@@ -90,7 +93,7 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         secret: secret.clone(),
     };
     let membership = Membership::start(membership, Arc::clone(&shared))?;
-    let process = Process { settings, workers, secret, url, context, port, store, shared, membership, stop };
+    let process = Process { settings, workers, secret, url, context, lake, port, store, shared, membership, stop };
     let ended = process.generations().await;
     process.membership.leave().await;
     ended
@@ -189,7 +192,8 @@ impl Process {
             self.context.clone(),
             &self.settings,
             Arc::clone(&self.shared),
-        );
+        )
+        .through(self.lake.as_ref());
         let (end, ending) = watch::channel(false);
         let told = async {
             tokio::select! {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::lake;
 use crate::timeline;
 
 const DEFAULTS: &str = include_str!("default.toml");
@@ -20,6 +21,7 @@ pub struct Settings {
     pub cluster: Cluster,
     pub api: Api,
     pub sources: Sources,
+    pub lake: Lake,
     pub timeline: Timeline,
     pub clock: Clock,
 }
@@ -64,6 +66,14 @@ pub struct Api {
 #[allow(missing_docs)]
 pub struct Sources {
     pub folder: PathBuf,
+}
+
+/// `[lake]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Lake {
+    pub url: String,
 }
 
 /// `[timeline]`
@@ -186,6 +196,18 @@ impl Cluster {
     /// After which a process is taken for gone: two beats at least.
     pub fn silence(&self) -> Duration {
         Duration::from_millis(self.silence_ms).max(2 * self.heartbeat())
+    }
+}
+
+impl Lake {
+    /// Opens it, where there is to be one.
+    ///
+    /// # Errors
+    /// It is no address of one.
+    pub fn open(&self) -> Result<Option<lake::Lake>, ConfigError> {
+        let wrong =
+            |error: lake::LakeError| ConfigError::Setting { origin: "lake.url".into(), reason: error.to_string() };
+        Some(self.url.trim()).filter(|url| !url.is_empty()).map(lake::Lake::open).transpose().map_err(wrong)
     }
 }
 

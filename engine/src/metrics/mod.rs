@@ -42,6 +42,21 @@ metrics! {
         SOURCE_INFO: IntGaugeVec["job", "source", "kind"] = "velib_source_info",
             "1 for each source that is read. kind: gbfs or http, where it is polled; recording, where it ends by itself.";
     }
+    "Lake" {
+        LAKE_SNAPSHOTS: IntCounterVec["feed"] = "velib_lake_snapshots_total",
+            "Snapshots that were written to the lake, by the name of the feed in it.";
+        LAKE_BYTES: IntCounterVec["feed"] = "velib_lake_bytes_total",
+            "Bytes of those.";
+        LAKE_DURATION: HistogramVec["feed"] = "velib_lake_write_duration_seconds",
+            "How long it took until a snapshot was durable, the try that succeeded.",
+            [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+        LAKE_FAILURES: IntCounterVec["feed"] = "velib_lake_write_failures_total",
+            "Tries to write a snapshot that failed: the store is away, refuses, or is full.";
+        LAKE_WAITING: IntGaugeVec["feed"] = "velib_lake_waiting_snapshots",
+            "1 if a snapshot waits for the lake after a try that failed; its feed is not polled meanwhile.";
+        LAKE_DAMAGED: IntCounterVec["feed"] = "velib_lake_damaged_objects_total",
+            "Objects of the lake that were found unreadable or missing. velib lake verify names them.";
+    }
     "Jobs" {
         JOB_STATUS: IntGaugeVec["job", "status"] = "velib_job_status",
             "1 for what a job does now, 0 for the rest of pending, running, paused, finished, failed.";

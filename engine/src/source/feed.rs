@@ -5,6 +5,10 @@
 //! whole of it instead of waiting for the next document. A bounded source is a recording with a beginning:
 //! each subscriber reads one of its own.
 //!
+//! Where there is a lake, a snapshot is in it before anybody gets it ([`durable`]), and a job begins with what the lake
+//! has ([`history`]). A log has one writer: there, sources of equal [origin](Source::origin) are shared though they ask
+//! in different ways, in that of the first.
+//!
 //! Invariants: nothing is dropped. A subscriber that does not read holds up the others and, in the end,
 //! the polls; when the last one goes, the source is let go.
 
@@ -16,7 +20,14 @@ use futures::future::select_all;
 use tokio::sync::{Notify, mpsc};
 use velib_operators::Time;
 
+use self::durable::Durable;
 use super::{Context, Event, Relation, Snapshot, Source};
+use crate::lake::{Lake, feed_name};
+
+mod durable;
+mod history;
+
+pub use history::Begin;
 
 /// Events that may wait for a subscriber.
 const QUEUE: usize = 16;
@@ -25,6 +36,7 @@ const QUEUE: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Feeds {
     running: Arc<Mutex<HashMap<String, Running>>>,
+    lake: Option<Lake>,
 }
 
 /// A feed that somebody reads.
@@ -34,6 +46,8 @@ struct Running {
     joining: Vec<mpsc::Sender<Arc<Event>>>,
     /// Wakes the task to see them.
     joined: Arc<Notify>,
+    /// The source that is read.
+    identity: String,
 }
 
 /// The events of a source, for one reader. Dropping it unsubscribes.
@@ -57,6 +71,22 @@ impl Subscription {
 }
 
 impl Feeds {
+    /// Feeds whose snapshots go through `lake`, where there is one.
+    pub fn through(lake: Option<Lake>) -> Self {
+        Feeds { lake, ..Feeds::default() }
+    }
+
+    /// The lake, and the name of a source's log in it.
+    fn log_of(&self, source: &dyn Source) -> Option<(Lake, String)> {
+        let (lake, origin) = (self.lake.clone()?, source.origin()?);
+        Some((lake, feed_name(&origin.address, &origin.identity)))
+    }
+
+    /// A job that reads `source` again reads what it has read before.
+    pub fn repeats(&self, source: &dyn Source) -> bool {
+        source.bounded() || (self.log_of(source).is_some() && source.history() == super::History::All)
+    }
+
     /// Reads `source`, whose relations are `relations`. A live source that is read already is shared: the
     /// first event is then a snapshot of all that is known.
     ///
@@ -68,16 +98,24 @@ impl Feeds {
             return Subscription(Receiver::Own(events));
         }
         let (subscriber, events) = mpsc::channel(QUEUE);
-        let identity = source.identity();
+        let (log, identity) = (self.log_of(source.as_ref()), source.identity());
+        let shared = log.as_ref().map_or_else(|| identity.clone(), |(_, name)| name.clone());
         let mut running = self.lock();
-        if let Some(feed) = running.get_mut(&identity) {
+        if let Some(feed) = running.get_mut(&shared) {
+            if feed.identity != identity {
+                tracing::warn!(
+                    feed = shared,
+                    "it is read already, with other settings, which hold until all its jobs have gone"
+                );
+            }
             feed.joining.push(subscriber);
             feed.joined.notify_one();
         } else {
             let joined = Arc::new(Notify::new());
-            running.insert(identity.clone(), Running { joining: vec![], joined: joined.clone() });
+            running.insert(shared.clone(), Running { joining: vec![], joined: joined.clone(), identity });
             let known = Known::new(relations);
-            let task = Task { feeds: self.clone(), identity, joined, known, subscribers: vec![subscriber] };
+            let durable = log.map(|(lake, name)| Durable::new(lake, name, source.clone(), relations));
+            let task = Task { feeds: self.clone(), shared, joined, known, durable, subscribers: vec![subscriber] };
             tokio::spawn(task.run(source, context));
         }
         Subscription(Receiver::Shared(events))
@@ -92,9 +130,11 @@ impl Feeds {
 /// What runs a shared feed.
 struct Task {
     feeds: Feeds,
-    identity: String,
+    /// Its name among those that run.
+    shared: String,
     joined: Arc<Notify>,
     known: Known,
+    durable: Option<Durable>,
     subscribers: Vec<mpsc::Sender<Arc<Event>>>,
 }
 
@@ -107,16 +147,11 @@ impl Task {
                 event = events.recv() => {
                     let Some(event) = event else {
                         // It ended by itself: who joined in the meantime finds its channel closed.
-                        self.feeds.lock().remove(&self.identity);
+                        self.feeds.lock().remove(&self.shared);
                         break;
                     };
-                    if let Event::Snapshot(snapshot) = &event {
-                        self.known.update(snapshot);
-                    }
-                    let event = Arc::new(event);
-                    for subscriber in &self.subscribers {
-                        // One that is gone is removed below.
-                        let _ = subscriber.send(event.clone()).await;
+                    for event in self.keep(event).await {
+                        self.hand_out(event).await;
                     }
                 }
                 () = self.joined.notified() => {}
@@ -131,9 +166,42 @@ impl Task {
         reader.abort();
     }
 
+    /// What is to be handed out for `event`, when it is durable.
+    async fn keep(&mut self, event: Event) -> Vec<Event> {
+        let (snapshot, durable) = match (event, &mut self.durable) {
+            (Event::Snapshot(snapshot), Some(durable)) => (snapshot, durable),
+            (event, _) => return vec![event],
+        };
+        let known = self.known.listing();
+        let kept = tokio::select! {
+            kept = durable.keep(snapshot, &known) => kept.ok(),
+            // Nobody waits for it any more. What is in the lake by then stays there.
+            () = all_closed(&self.subscribers) => None,
+        };
+        match kept {
+            Some(snapshots) => snapshots.into_iter().map(Event::Snapshot).collect(),
+            None => {
+                // Of a newer generation, which is about to end this one: until then, it says no more.
+                all_closed(&self.subscribers).await;
+                vec![]
+            }
+        }
+    }
+
+    async fn hand_out(&mut self, event: Event) {
+        if let Event::Snapshot(snapshot) = &event {
+            self.known.update(snapshot);
+        }
+        let event = Arc::new(event);
+        for subscriber in &self.subscribers {
+            // One that is gone is removed later.
+            let _ = subscriber.send(event.clone()).await;
+        }
+    }
+
     /// Gives those who joined all that is known.
     async fn admit(&mut self) {
-        let joining = match self.feeds.lock().get_mut(&self.identity) {
+        let joining = match self.feeds.lock().get_mut(&self.shared) {
             Some(feed) => std::mem::take(&mut feed.joining),
             None => vec![],
         };
@@ -148,9 +216,9 @@ impl Task {
     /// Takes the feed out of the registry, unless somebody joined in the meantime.
     fn leave(&self) -> bool {
         let mut running = self.feeds.lock();
-        let empty = running.get(&self.identity).is_none_or(|feed| feed.joining.is_empty());
+        let empty = running.get(&self.shared).is_none_or(|feed| feed.joining.is_empty());
         if empty {
-            running.remove(&self.identity);
+            running.remove(&self.shared);
         }
         empty
     }
@@ -162,6 +230,13 @@ async fn any_closed(subscribers: &[mpsc::Sender<Arc<Event>>]) {
         return std::future::pending().await;
     }
     select_all(subscribers.iter().map(|subscriber| Box::pin(subscriber.closed()))).await;
+}
+
+/// Waits until all subscribers have gone.
+async fn all_closed(subscribers: &[mpsc::Sender<Arc<Event>>]) {
+    for subscriber in subscribers {
+        subscriber.closed().await;
+    }
 }
 
 /// The state of every relation.
@@ -176,6 +251,12 @@ impl Known {
     fn new(relations: &[Relation]) -> Self {
         let appended: Vec<_> = relations.iter().map(|relation| relation.appended).collect();
         Known { tables: vec![None; appended.len()], appended, time: 0 }
+    }
+
+    /// All tables as they were last listed.
+    fn listing(&self) -> Snapshot {
+        let tables = self.tables.iter().map(|table| table.as_ref().map(|(_, rows)| rows.clone()));
+        Snapshot { time: self.time, tables: tables.collect() }
     }
 
     fn update(&mut self, snapshot: &Snapshot) {

@@ -34,6 +34,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use velib_operators::Time;
 
+use crate::lake::Lake;
+
 pub use fetch::build_client;
 
 /// The settings of a `CREATE SOURCE`: `(name = value, …)`, values as text.
@@ -61,9 +63,56 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Takes `relations` for what it offers, as it once [resolved](Source::resolve) them: what was guessed then from
     /// documents must not be guessed otherwise from later ones. For sources that guess; once, before anything else.
     fn adopt(&self, _relations: &[Relation]) {}
+    /// What its log in the lake is named after; none: it is not kept there.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+    /// How much of what it has said a job begins with.
+    fn history(&self) -> History {
+        History::All
+    }
+    /// The least from which [`restore`](Source::restore) makes `snapshot` again: tables by name.
+    fn record(&self, relations: &[Relation], snapshot: &Snapshot) -> BTreeMap<String, RecordBatch> {
+        let tables = relations.iter().zip(&snapshot.tables);
+        tables.filter_map(|(relation, rows)| Some((Lake::table_name(&relation.name), rows.clone()?))).collect()
+    }
+    /// The snapshot at `time` that was [recorded](Source::record) as `tables`.
+    fn restore(&self, relations: &[Relation], time: Time, mut tables: BTreeMap<String, RecordBatch>) -> Snapshot {
+        let tables = relations.iter().map(|relation| tables.remove(&Lake::table_name(&relation.name))).collect();
+        Snapshot { time, tables }
+    }
     /// Sends events until the source ends (then it returns) or the receiver is gone. The channel is
     /// bounded: a slow reader slows a bounded source down, and a live one drops nothing but polls late.
     fn run(self: Arc<Self>, context: Context, out: mpsc::Sender<Event>) -> BoxFuture<'static, ()>;
+}
+
+/// What makes a live source the one that it is, however it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// For people: where it comes from, without what may be secret.
+    pub address: String,
+    /// Equal for sources that say the same: all that decides what documents are asked for and what is read in them.
+    pub identity: String,
+}
+
+impl Origin {
+    /// What comes from `url`, told apart from other readings of the same address by `identity`.
+    fn of(url: &reqwest::Url, identity: String) -> Self {
+        let address = format!("{}{}", url.host_str().unwrap_or_default(), url.path());
+        Origin { address, identity }
+    }
+}
+
+/// How much of what a source has said a job begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum History {
+    /// All that the lake has.
+    #[default]
+    All,
+    /// The whole hours that this much is from.
+    Last(Duration),
+    /// What comes from now on.
+    None,
 }
 
 /// What sources need of the process.

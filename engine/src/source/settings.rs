@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use super::{Options, SourceError};
+use super::{History, Options, SourceError};
 
 /// The settings of one source, with the names that its kind knows.
 pub(super) struct Settings<'a> {
@@ -73,6 +73,17 @@ impl<'a> Settings<'a> {
             let (least, most) = (range.start(), range.end());
             self.wrong(name, &format!("write a whole number from {least} to {most}"))
         })
+    }
+
+    /// `history`: `all`, `none`, or a length of time such as `30 days`.
+    pub(super) fn history(&self) -> Result<History, SourceError> {
+        match self.text("history") {
+            None | Some("all") => Ok(History::All),
+            Some("none") => Ok(History::None),
+            Some(wanted) => duration(wanted)
+                .map(History::Last)
+                .ok_or_else(|| self.wrong("history", "write 'all', 'none' or a time such as '30 days'")),
+        }
     }
 
     /// A number of bytes such as `64 MB`.

@@ -17,18 +17,23 @@ mod scalar;
 mod station;
 mod visit;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use chrono_tz::Tz;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::Url;
 use tokio::sync::mpsc;
+use velib_operators::Time;
 
 use super::fetch::{Manners, address};
 use super::settings::Settings;
-use super::{Connector, Context, Event, Options, Resolved, Source, SourceError, local, poll};
+use super::{
+    Connector, Context, Event, History, Options, Origin, Relation, Resolved, Snapshot, Source, SourceError, local, poll,
+};
 
 const POLL: Duration = Duration::from_secs(60);
 const HOLD_BACK: f64 = 0.5;
@@ -49,6 +54,7 @@ struct LiveFeed {
     every: Duration,
     manners: Manners,
     hold_back: f64,
+    history: History,
 }
 
 /// Documents that were recorded.
@@ -68,7 +74,7 @@ impl Connector for Gbfs {
     }
 
     fn bind(&self, options: &Options) -> Result<Arc<dyn Source>, SourceError> {
-        let live = ["url", "information", "poll", "hold_back"].into_iter().chain(Manners::SETTINGS);
+        let live = ["url", "information", "poll", "hold_back", "history"].into_iter().chain(Manners::SETTINGS);
         let known: Vec<_> = live.chain(["time_zone", "speed"]).collect();
         let settings = Settings::new(self.kind(), options, &known)?;
         let url = settings.required("url")?;
@@ -86,7 +92,9 @@ impl Connector for Gbfs {
             .map(|url| address(url).ok_or_else(|| settings.wrong("information", "write an http or https address")));
         let information = information.transpose()?;
         match address(url) {
-            Some(url) => Ok(Arc::new(LiveFeed { url, information, every, manners, hold_back })),
+            Some(url) => {
+                Ok(Arc::new(LiveFeed { url, information, every, manners, hold_back, history: settings.history()? }))
+            }
             None if url.contains("://") => Err(settings.wrong("url", "write an http or https address, or a path")),
             None => {
                 let (path, max_bytes) = (url.to_owned(), manners.max_bytes);
@@ -98,11 +106,29 @@ impl Connector for Gbfs {
 
 impl Source for LiveFeed {
     fn identity(&self) -> String {
-        format!("{self:?}")
+        // What a job begins with does not make it another feed.
+        format!("{:?}", LiveFeed { history: History::All, ..self.clone() })
     }
 
     fn bounded(&self) -> bool {
         false
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        let information = self.information.as_ref().map(Url::as_str).unwrap_or_default();
+        Some(Origin::of(&self.url, format!("GBFS {} {information}", self.url)))
+    }
+
+    fn history(&self) -> History {
+        self.history
+    }
+
+    fn record(&self, _: &[Relation], snapshot: &Snapshot) -> BTreeMap<String, RecordBatch> {
+        relations::record(snapshot)
+    }
+
+    fn restore(&self, _: &[Relation], time: Time, tables: BTreeMap<String, RecordBatch>) -> Snapshot {
+        relations::restore(time, tables)
     }
 
     fn resolve<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Resolved, SourceError>> {

@@ -1,5 +1,6 @@
 //! What a GBFS feed offers, whatever its version: three relations.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
@@ -86,6 +87,30 @@ pub(super) fn snapshot(time: Time, stations: Option<RecordBatch>, status: Option
         RecordBatch::try_new(OBSERVATIONS_SCHEMA.clone(), columns).expect("the columns of status and the time")
     });
     listed(time, stations, status.zip(observations))
+}
+
+/// The tables of a snapshot that say all of it: what was observed is how the stations are, and the time.
+pub(super) fn record(snapshot: &Snapshot) -> BTreeMap<String, RecordBatch> {
+    let table = |name: &str, i: usize| Some((name.to_owned(), snapshot.tables[i].clone()?));
+    [table("stations", STATIONS), table("status", STATUS)].into_iter().flatten().collect()
+}
+
+/// The snapshot of which these are the tables. Columns are those of the time when they were recorded; whether they are
+/// those of today, the timeline sees to.
+pub(super) fn restore(time: Time, mut tables: BTreeMap<String, RecordBatch>) -> Snapshot {
+    let (stations, status) = (tables.remove("stations"), tables.remove("status"));
+    match status {
+        // Of another version, without an observation that could be made of it.
+        Some(status) if !same_columns(&status, &STATUS_SCHEMA) => {
+            Snapshot { time, tables: vec![stations, Some(status), None] }
+        }
+        status => snapshot(time, stations, status),
+    }
+}
+
+fn same_columns(rows: &RecordBatch, schema: &SchemaRef) -> bool {
+    let types = |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+    types(&rows.schema()) == types(schema)
 }
 
 /// A snapshot at `time` of stations, and of how they are and were until then.

@@ -19,7 +19,10 @@ use super::declared::{self, Column};
 use super::fetch::{FetchError, Fetched, Manners, Validators, address, fetch, plain};
 use super::poll::{self, Clock, Poll, Polled};
 use super::settings::Settings;
-use super::{Connector, Context, Event, Options, Rejection, Relation, Resolved, Snapshot, Source, SourceError, schema};
+use super::{
+    Connector, Context, Event, History, Options, Origin, Rejection, Relation, Resolved, Snapshot, Source, SourceError,
+    schema,
+};
 
 const POLL: Duration = Duration::from_secs(15 * 60);
 /// Rows that are reported one by one; of the others, how many.
@@ -38,6 +41,7 @@ struct Config {
     declared: Option<Vec<Column>>,
     zone: Option<Tz>,
     manners: Manners,
+    history: History,
 }
 
 /// A document that is asked for again and again.
@@ -54,7 +58,7 @@ impl Connector for Http {
     }
 
     fn bind(&self, options: &Options) -> Result<Arc<dyn Source>, SourceError> {
-        let own = ["url", "poll", "format", "rows", "shape", "key", "columns", "time_zone"];
+        let own = ["url", "poll", "format", "rows", "shape", "key", "columns", "time_zone", "history"];
         let known: Vec<_> = own.into_iter().chain(Manners::SETTINGS).collect();
         let settings = Settings::new(self.kind(), options, &known)?;
         let url = address(settings.required("url")?);
@@ -85,6 +89,7 @@ impl Connector for Http {
             declared,
             zone: settings.time_zone("time_zone")?,
             manners: Manners::bind(&settings)?,
+            history: settings.history()?,
         };
         Ok(Arc::new(Table { config, inferred: OnceLock::new() }))
     }
@@ -130,11 +135,21 @@ impl Table {
 impl Source for Table {
     fn identity(&self) -> String {
         // Of two jobs, each may have found other columns.
-        format!("{:?} {:?}", self.config, self.columns())
+        format!("{:?} {:?}", Config { history: History::All, ..self.config.clone() }, self.columns())
     }
 
     fn bounded(&self) -> bool {
         false
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        let Config { url, rows, columnar, key, zone, .. } = &self.config;
+        let columns = self.columns();
+        Some(Origin::of(url, format!("HTTP {url} {rows:?} {columnar} {key:?} {columns:?} {zone:?}")))
+    }
+
+    fn history(&self) -> History {
+        self.config.history
     }
 
     fn resolve<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Resolved, SourceError>> {

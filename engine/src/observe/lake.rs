@@ -1,0 +1,32 @@
+//! What is written to the lake, and what is found damaged in it.
+
+use std::time::Duration;
+
+use crate::metrics;
+
+/// A feed is written.
+pub fn writing(feed: &str) {
+    // They are there before anything fails, so that the first time is seen as one.
+    metrics::LAKE_FAILURES.with_label_values(&[feed]);
+    metrics::LAKE_DAMAGED.with_label_values(&[feed]);
+    metrics::LAKE_WAITING.with_label_values(&[feed]).set(0);
+}
+
+/// A snapshot is durable.
+pub fn written(feed: &str, bytes: usize, took: Duration) {
+    metrics::LAKE_SNAPSHOTS.with_label_values(&[feed]).inc();
+    metrics::LAKE_BYTES.with_label_values(&[feed]).inc_by(bytes as u64);
+    metrics::LAKE_DURATION.with_label_values(&[feed]).observe(took.as_secs_f64());
+    metrics::LAKE_WAITING.with_label_values(&[feed]).set(0);
+}
+
+/// A snapshot could not be written, and waits.
+pub fn failed(feed: &str) {
+    metrics::LAKE_FAILURES.with_label_values(&[feed]).inc();
+    metrics::LAKE_WAITING.with_label_values(&[feed]).set(1);
+}
+
+/// An object cannot be read.
+pub fn damaged(feed: &str) {
+    metrics::LAKE_DAMAGED.with_label_values(&[feed]).inc();
+}
