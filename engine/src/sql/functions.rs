@@ -19,6 +19,7 @@ use super::casts::Casts;
 use super::error::refuse;
 use super::filters::{PushDownFilters, all_rules};
 use super::intervals::ComparedIntervals;
+use super::lengths::limited;
 use super::temporal::{Elsewhere, TemporalFilters};
 
 /// The name of the function that reads the timeline's clock.
@@ -135,7 +136,12 @@ fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
 
 static DEFAULT_FUNCTIONS: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let state = SessionStateBuilder::new().with_default_features().build();
-    state.scalar_functions().iter().filter(|(_, f)| f.name() != NOW).map(|(n, f)| (n.clone(), f.clone())).collect()
+    state
+        .scalar_functions()
+        .iter()
+        .filter(|(_, f)| f.name() != NOW)
+        .map(|(n, f)| (n.clone(), limited(f.clone())))
+        .collect()
 });
 
 /// DataFusion's rules, less those that are about reading files or that trade an order of rows for speed:

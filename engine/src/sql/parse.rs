@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Place, SqlError, did_you_mean, lower_first};
 use super::statement::{Explained, Kind, Statement, ViewOptions};
+use super::table_functions;
 use super::tokens::{self, DIALECT, Parameters};
 use crate::source::Options;
 
@@ -34,7 +35,13 @@ pub fn parse(text: &str, overrides: &BTreeMap<String, String>) -> Result<Vec<Sta
             }
             None => {
                 let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens.clone());
-                statement(&mut parser).map_err(|e| positioned(text, &tokens, &e))?
+                let parsed = statement(&mut parser).and_then(|mut kind| {
+                    if let Some(query) = kind.query_mut() {
+                        table_functions::expand(query)?;
+                    }
+                    Ok(kind)
+                });
+                parsed.map_err(|e| positioned(text, &tokens, &e))?
             }
         };
         statements.push(Statement::new(kind, shared.clone(), &tokens));

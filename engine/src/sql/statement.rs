@@ -144,6 +144,19 @@ pub struct ViewOptions {
     pub metrics_name: Option<String>,
 }
 
+impl Kind {
+    /// The query in the statement.
+    pub(super) fn query_mut(&mut self) -> Option<&mut Query> {
+        match self {
+            Kind::CreateView { query, .. }
+            | Kind::Select(query)
+            | Kind::Explain(Explained::Query(query))
+            | Kind::Insert { query, .. } => Some(query),
+            _ => None,
+        }
+    }
+}
+
 impl Statement {
     pub(super) fn new(kind: Kind, text: Arc<str>, tokens: &[TokenWithSpan]) -> Self {
         Statement { kind, text, tokens: tokens.into() }

@@ -29,11 +29,7 @@ struct Planned {
 impl Lowering<'_> {
     pub(super) fn aggregate(&self, aggregate: &logical_expr::Aggregate) -> Result<Node> {
         if aggregate.group_expr.iter().any(|e| matches!(e, LogicalExpr::GroupingSet(_))) {
-            return Err(refuse(
-                "GROUPING SETS, ROLLUP and CUBE are not supported",
-                "write one view a grouping, or join them with UNION ALL",
-                "by",
-            ));
+            return self.grouping_sets(aggregate);
         }
         let input = self.node(&aggregate.input)?;
         let append_only = self.properties(&input).append_only;

@@ -4,7 +4,9 @@
 //! are bound by position. What has no counterpart is refused by name.
 
 mod aggregate;
+mod arithmetic;
 mod distinct;
+mod grouping_sets;
 mod join;
 mod limit;
 mod map;
@@ -164,7 +166,9 @@ impl<'a> Lowering<'a> {
                 "",
             ));
         }
-        create_physical_expr(expr, input, self.state.execution_props(), &PhysicalPlanningContext::default())
+        let bound =
+            create_physical_expr(expr, input, self.state.execution_props(), &PhysicalPlanningContext::default())?;
+        arithmetic::checked(bound, input.as_arrow())
     }
 
     fn exprs(&self, exprs: &[Expr], input: &DFSchema) -> Result<Vec<velib_operators::Expr>> {
