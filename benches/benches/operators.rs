@@ -18,7 +18,7 @@ use velib_operators::accumulate::{Accumulator, Function, Grouping, Regression, a
 use velib_operators::join::{Kind, On, Side, join};
 use velib_operators::previous::{self, previous};
 use velib_operators::temporal::temporal;
-use velib_operators::{Errors, RowCodec, Rows, Steps, Time, Updates};
+use velib_operators::{Errors, Keep, RowCodec, Rows, Steps, Time, Updates};
 
 const STATIONS: usize = 1_500;
 const SNAPSHOTS: usize = 60;
@@ -98,7 +98,7 @@ fn grouped<'scope>(rows: Rows<'scope>, aggregates: &[(Function, &[usize])]) -> R
     let results = aggregates.iter().map(|aggregate| Field::new("result", aggregate.output.clone(), true));
     let output = Arc::new(Schema::new(fields.into_iter().chain(results).collect::<Vec<_>>()));
     let grouping = Grouping { input: schema(), group: vec![0, 1], aggregates, global: false, expiry: None, output };
-    accumulate(rows, "groups", grouping, &Steps::default(), &mut Errors::default())
+    accumulate(rows, "groups", grouping, &Steps::default(), Keep::nothing(), &mut Errors::default())
 }
 
 #[divan::bench(args = MODES)]
@@ -118,7 +118,7 @@ fn lag(bencher: Bencher<'_, '_>, mode: &str) {
             previous::Layout { schema: schema(), columns: 6, partition: vec![0], order: 2, lags: vec![2, 3, 4] };
         let lags = [2, 3, 4].map(|i| schema().field(i).clone());
         let fields = schema().fields().iter().map(|f| f.as_ref().clone()).chain(lags).collect::<Vec<_>>();
-        previous(rows, "lag", layout, Arc::new(Schema::new(fields)))
+        previous(rows, "lag", layout, Arc::new(Schema::new(fields)), Keep::nothing())
     });
 }
 
@@ -126,7 +126,7 @@ fn lag(bencher: Bencher<'_, '_>, mode: &str) {
 fn quarter_of_an_hour(bencher: Bencher<'_, '_>, mode: &str) {
     run(bencher, mode, |rows| {
         let kept = Arc::new(schema().project(&[0, 1, 2, 3, 4]).unwrap());
-        temporal(rows, "temporal", kept, None, Some(5), &Steps::default())
+        temporal(rows, "temporal", kept, None, Some(5), &Steps::default(), Keep::nothing())
     });
 }
 

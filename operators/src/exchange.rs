@@ -7,7 +7,6 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use arrow_row::Rows as Encoded;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -28,13 +27,13 @@ pub struct Piece {
 }
 
 /// Parts `updates` among `workers`, by the `keys` of its rows; none: all have the same.
-pub fn part(updates: Updates, keys: Option<&Encoded>, workers: u64) -> Vec<Piece> {
+pub fn part<K: AsRef<[u8]>>(updates: Updates, keys: Option<impl Iterator<Item = K>>, workers: u64) -> Vec<Piece> {
     let Updates { rows, diffs, .. } = updates;
     let Some(keys) = keys.filter(|_| workers > 1) else {
         return vec![Piece { worker: hash(&[]) % workers, rows, diffs }];
     };
     let mut by_worker: Vec<Vec<u32>> = vec![vec![]; workers as usize];
-    for (at, key) in keys.iter().enumerate() {
+    for (at, key) in keys.enumerate() {
         by_worker[(hash(key.as_ref()) % workers) as usize].push(at as u32);
     }
     let parts = by_worker.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).map(|(worker, indices)| {

@@ -17,6 +17,7 @@ use timely::dataflow::Stream;
 pub mod accumulate;
 pub mod aggregate;
 pub mod arrange;
+pub mod checkpoint;
 pub mod errors;
 pub mod exact;
 pub mod exchange;
@@ -37,6 +38,7 @@ pub mod topk;
 pub mod updates;
 pub mod window;
 
+pub use checkpoint::{Checkpoints, Keep};
 pub use errors::Errors;
 pub use row::{Row, RowCodec};
 pub use steps::Steps;

@@ -6,15 +6,21 @@
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, make_comparator, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, UInt32Array, make_comparator, new_null_array,
+};
 use arrow::compute::{SortOptions, concat_batches, interleave};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_row::{RowConverter, SortField};
+use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Concat, Operator};
 
+use crate::checkpoint::{Keep, PIECE, both, pack};
 use crate::exchange::{Piece, part};
 use crate::held::{Held, Hold, estimate};
 use crate::map::{batch, take_rows};
@@ -38,13 +44,20 @@ pub struct Layout {
 }
 
 /// The first columns of `input`, then the lags of the row before in the partition; nulls at a partition's first row.
+/// What is held can be saved and restored: see [`Keep`].
 ///
 /// # Panics
 /// If a row is taken back.
-pub fn previous<'scope>(input: Rows<'scope>, name: &str, layout: Layout, schema: SchemaRef) -> Rows<'scope> {
+pub fn previous<'scope>(
+    input: Rows<'scope>,
+    name: &str,
+    layout: Layout,
+    schema: SchemaRef,
+    keep: Keep<'scope>,
+) -> Rows<'scope> {
     let workers = input.scope().worker().peers() as u64;
     let (encode, by) = (format!("{name}.part"), layout.clone());
-    let pieces = input.unary::<CapacityContainerBuilder<Vec<Piece>>, _, _, _>(Pipeline, &encode, move |_, _| {
+    let pieces = input.unary::<CapacityContainerBuilder<Vec<Arriving>>, _, _, _>(Pipeline, &encode, move |_, _| {
         let keys = converter(&by.schema, &by.partition);
         move |input, output| {
             input.for_each(|capability, data| {
@@ -53,29 +66,76 @@ pub fn previous<'scope>(input: Rows<'scope>, name: &str, layout: Layout, schema:
                     let columns = pick(&updates.rows, &by.partition);
                     let keys = keys.as_ref().filter(|_| workers > 1);
                     let keys = keys.map(|keys| keys.convert_columns(&columns).expect("columns of the layout"));
-                    session.give_iterator(part(updates, keys.as_ref(), workers).into_iter());
+                    let pieces = part(updates, keys.as_ref().map(|keys| keys.iter()), workers);
+                    session.give_iterator(pieces.into_iter().map(Arriving::Rows));
                 }
             });
         }
     });
-    let (route, named) = (Exchange::new(|piece: &Piece| piece.worker), name.to_owned());
-    pieces.unary_frontier::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(route, name, move |_, _| {
-        let mut stash: Stash<Piece> = Stash::default();
-        let last = Rc::new(RefCell::new(Last::new(layout)));
-        held::register(&named, &last);
-        move |(input, frontier), output| {
-            input.for_each(|capability, data| {
-                let time = *capability.least().expect("a message has a time");
-                stash.put(time, data, || capability.retain_least(0).expect("a message has a time"));
-            });
-            while let Some((capability, pieces)) = stash.next_closed(frontier) {
-                let columns = last.borrow_mut().step(&pieces);
-                let (rows, diffs) = (columns[0].len(), Int64Array::from_value(1, columns[0].len()));
-                let updates = Updates::new(*capability.time(), batch(&schema, columns, rows), diffs);
-                output.session(&capability).give(updates);
+    let pieces = match keep.restored::<Piece>(&format!("{name}.restore")) {
+        Some(restored) => pieces.concat(restored.flat_map(move |Piece { rows, diffs, .. }| {
+            let keys = rows.column(0).as_binary::<i32>().clone();
+            let keys = keys.iter().map(|key| key.unwrap_or_default());
+            let pieces = part(Updates::new(0, rows.clone(), diffs), Some(keys), workers);
+            pieces.into_iter().map(Arriving::Restored).collect::<Vec<_>>()
+        })),
+        None => pieces,
+    };
+    let (told, mut marks) = keep.split(pieces.scope());
+    let route = Exchange::new(|(Arriving::Rows(piece) | Arriving::Restored(piece)): &Arriving| piece.worker);
+    let named = name.to_owned();
+    pieces.binary_frontier::<_, CapacityContainerBuilder<Vec<Updates>>, _, _, _, _>(
+        told,
+        route,
+        Pipeline,
+        name,
+        move |_, _| {
+            let mut stash: Stash<Arriving> = Stash::default();
+            let last = Rc::new(RefCell::new(Last::new(layout)));
+            held::register(&named, &last);
+            move |(input, frontier), (told, told_frontier), output| {
+                let mut last = last.borrow_mut();
+                input.for_each(|capability, data| {
+                    let time = *capability.least().expect("a message has a time");
+                    stash.put(time, data, || capability.retain_least(0).expect("a message has a time"));
+                });
+                told.for_each(|capability, data| {
+                    marks.hear(data, || capability.retain_least(0).expect("a message has a time"));
+                });
+                let frontier = &both(frontier, told_frontier);
+                if frontier.is_empty() {
+                    marks.clear();
+                }
+                loop {
+                    while marks.due(stash.first(), frontier) {
+                        marks.keep(last.save());
+                    }
+                    let Some((capability, arriving)) = stash.next_closed(frontier) else { break };
+                    let mut pieces = vec![];
+                    for arriving in arriving {
+                        match arriving {
+                            Arriving::Rows(piece) => pieces.push(piece),
+                            Arriving::Restored(piece) => last.restore(&piece.rows),
+                        }
+                    }
+                    if !pieces.is_empty() {
+                        let columns = last.step(&pieces);
+                        let (rows, diffs) = (columns[0].len(), Int64Array::from_value(1, columns[0].len()));
+                        let updates = Updates::new(*capability.time(), batch(&schema, columns, rows), diffs);
+                        output.session(&capability).give(updates);
+                    }
+                }
             }
-        }
-    })
+        },
+    )
+}
+
+/// What comes to the worker that holds a partition.
+#[derive(Clone, Serialize, Deserialize)]
+enum Arriving {
+    Rows(Piece),
+    /// Keys of partitions, and what their last rows carry over.
+    Restored(Piece),
 }
 
 fn pick(rows: &RecordBatch, columns: &[usize]) -> Vec<ArrayRef> {
@@ -268,6 +328,40 @@ impl Last {
         if held().count() > CHUNKS && held().map(|chunk| chunk.rows).sum::<usize>() > 2 * self.partitions.len() {
             self.put_together();
         }
+    }
+
+    /// The key of each partition and what its last row carries over, in writing.
+    fn save(&mut self) -> Vec<Vec<u8>> {
+        self.put_together();
+        let Some(Some(chunk)) = self.chunks.first() else { return vec![] };
+        let keys: BinaryArray = match self.keys {
+            Some(_) => self.places.keys().iter().map(|key| Some(key.as_slice())).collect(),
+            None => [Some(&[] as &[u8])].into_iter().collect(),
+        };
+        let mut fields = vec![Field::new("key", DataType::Binary, false)];
+        fields.extend(
+            self.kinds.iter().enumerate().map(|(at, kind)| Field::new(format!("lag {at}"), kind.clone(), true)),
+        );
+        let columns = [vec![Arc::new(keys) as ArrayRef], chunk.columns.clone()].concat();
+        let rows = batch(&Arc::new(Schema::new(fields)), columns, chunk.rows);
+        let piece = |start: usize| {
+            let rows = rows.slice(start, PIECE.min(rows.num_rows() - start));
+            let diffs = Int64Array::from_value(1, rows.num_rows());
+            pack(&vec![Piece { worker: 0, rows, diffs }])
+        };
+        (0..rows.num_rows()).step_by(PIECE).map(piece).collect()
+    }
+
+    /// Takes over what was saved of some partitions.
+    fn restore(&mut self, rows: &RecordBatch) {
+        let chunk = self.chunks.len() as u32;
+        for (row, key) in rows.column(0).as_binary::<i32>().iter().enumerate() {
+            let place = if self.keys.is_some() { self.places.of(key.unwrap_or_default()) as usize } else { 0 };
+            self.partitions.resize_with(self.partitions.len().max(place + 1), Partition::default);
+            self.partitions[place].last = Some((chunk, row as u32));
+        }
+        let columns = rows.columns()[1..].to_vec();
+        self.chunks.push(Some(Chunk { columns, rows: rows.num_rows(), live: rows.num_rows() }));
     }
 
     fn put_together(&mut self) {

@@ -62,6 +62,11 @@ impl<T: Default> Schedule<T> {
         self.due.values()
     }
 
+    /// All that is due, with when it is.
+    pub fn due(&self) -> impl Iterator<Item = (Time, &T)> {
+        self.due.iter().map(|(time, item)| (*time, item))
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.due.clear();

@@ -38,6 +38,12 @@ impl<T> Stash<T> {
         self.pending.first_key_value().map(|(time, _)| *time)
     }
 
+    /// What is held of the earliest timestamp, if it `may` be had.
+    pub fn next(&mut self, may: impl FnOnce(Time) -> bool) -> Option<(Capability<Time>, Vec<T>)> {
+        let entry = self.pending.first_entry()?;
+        may(*entry.key()).then(|| entry.remove())
+    }
+
     /// The earliest timestamp held, if it is closed.
     pub fn next_closed(&mut self, frontier: &MutableAntichain<Time>) -> Option<(Capability<Time>, Vec<T>)> {
         let entry = self.pending.first_entry()?;

@@ -8,24 +8,29 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMillisecondType};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::{Capability, Operator};
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Capability, Concat, Operator};
 use timely::progress::frontier::MutableAntichain;
 
+use crate::checkpoint::{Keep, PIECE, both, pack};
+use crate::exchange::Piece;
 use crate::held::{Held, Hold, estimate};
 use crate::map::{batch, take_rows};
 use crate::schedule::Schedule;
+use crate::stash::Stash;
 use crate::updates::consolidate;
 use crate::{Diff, Rows, Steps, Time, Updates, held};
 
 /// Keeps each row from the timestamp in column `from` (inclusive) until that in column `until`
 /// (exclusive), both `Timestamp(Millisecond)`; a null means never. The two columns are not passed on:
-/// `schema` is that of the columns before them.
+/// `schema` is that of the columns before them. What waits can be saved and restored: see [`Keep`].
 pub fn temporal<'scope>(
     input: Rows<'scope>,
     name: &str,
@@ -33,33 +38,68 @@ pub fn temporal<'scope>(
     from: Option<usize>,
     until: Option<usize>,
     steps: &Steps,
+    keep: Keep<'scope>,
 ) -> Rows<'scope> {
+    // What was saved arrives again, as it came or as if it had been there always.
+    let input = match keep.restored::<Piece>(&format!("{name}.restore")) {
+        Some(restored) => input.concat(restored.map(|Piece { rows, diffs, .. }| Updates::new(0, rows, diffs))),
+        None => input,
+    };
+    let (told, mut marks) = keep.split(input.scope());
     let (named, steps) = (name.to_owned(), steps.clone());
-    input.unary_frontier::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(Pipeline, name, move |_, _| {
-        let bounds = Bounds { schema, from, until };
-        let waiting = Rc::new(RefCell::new(Waiting::default()));
-        held::register(&named, &waiting);
-        move |(input, frontier), output| {
-            let mut waiting = waiting.borrow_mut();
-            input.for_each(|capability, data| {
-                let capability = capability.retain_least(0).expect("a message has a time");
-                let mut session = output.session(&capability);
-                for updates in data.drain(..) {
-                    waiting.place(&bounds, updates, &capability, |updates| session.give(updates));
+    input.binary_frontier::<_, CapacityContainerBuilder<Vec<Updates>>, _, _, _, _>(
+        told,
+        Pipeline,
+        Pipeline,
+        name,
+        move |_, _| {
+            let bounds = Bounds { schema, from, until };
+            let waiting = Rc::new(RefCell::new(Waiting::default()));
+            held::register(&named, &waiting);
+            let mut stash: Stash<Updates> = Stash::default();
+            move |(input, frontier), (told, told_frontier), output| {
+                let mut waiting = waiting.borrow_mut();
+                told.for_each(|capability, data| {
+                    marks.hear(data, || capability.retain_least(0).expect("a message has a time"));
+                });
+                input.for_each(|capability, data| {
+                    let capability = capability.retain_least(0).expect("a message has a time");
+                    if marks.none_before(*capability.time(), told_frontier) {
+                        let mut session = output.session(&capability);
+                        for updates in data.drain(..) {
+                            waiting.place(&bounds, updates, &capability, |updates| session.give(updates));
+                        }
+                    } else {
+                        // What is to be saved must not have it yet.
+                        stash.put(*capability.time(), data, || capability);
+                    }
+                });
+                let frontier = &both(frontier, told_frontier);
+                if frontier.is_empty() {
+                    // The job is being dropped: what is yet to come does not come.
+                    waiting.enter.clear();
+                    waiting.leave.clear();
+                    marks.clear();
                 }
-            });
-            if frontier.is_empty() {
-                // The job is being dropped: what is yet to come does not come.
-                waiting.enter.clear();
-                waiting.leave.clear();
+                loop {
+                    while let Some((capability, updates)) = stash.next(|time| marks.none_before(time, told_frontier)) {
+                        let mut session = output.session(&capability);
+                        for updates in updates {
+                            waiting.place(&bounds, updates, &capability, |updates| session.give(updates));
+                        }
+                    }
+                    if marks.due(waiting.first().into_iter().chain(stash.first()).min(), frontier) {
+                        marks.keep(waiting.save(&bounds));
+                        continue;
+                    }
+                    let Some(first) = waiting.first().filter(|first| !frontier.less_equal(first)) else { break };
+                    let end = steps.end(first);
+                    let (capability, updates) = waiting.due(&bounds, end, frontier);
+                    output.session(&capability).give_iterator(updates.into_iter());
+                }
             }
-            while let Some(first) = waiting.first().filter(|first| !frontier.less_equal(first)) {
-                let end = steps.end(first);
-                let (capability, updates) = waiting.due(&bounds, end, frontier);
-                output.session(&capability).give_iterator(updates.into_iter());
-            }
-        }
-    })
+        },
+    )
 }
 
 /// When rows are there.
@@ -72,8 +112,21 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn times(&self, rows: &RecordBatch, column: Option<usize>) -> Option<arrow::array::TimestampMillisecondArray> {
+    fn times(&self, rows: &RecordBatch, column: Option<usize>) -> Option<TimestampMillisecondArray> {
         column.map(|i| rows.column(i).as_primitive::<TimestampMillisecondType>().clone())
+    }
+
+    /// Rows without bounds, with those that they have when they are there until then.
+    fn there_until(&self, rows: &RecordBatch, until: Time) -> RecordBatch {
+        let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
+        let mut columns = rows.columns().to_vec();
+        for at in fields.len()..=self.from.max(self.until).unwrap_or_default() {
+            let time = if self.until == Some(at) { until as i64 } else { 0 };
+            let times = TimestampMillisecondArray::from_value(time, rows.num_rows());
+            fields.push(Arc::new(Field::new(format!("bound {at}"), times.data_type().clone(), true)));
+            columns.push(Arc::new(times));
+        }
+        batch(&Arc::new(Schema::new(fields)), columns, rows.num_rows())
     }
 
     /// Some of the rows, without the bounds.
@@ -154,6 +207,30 @@ impl Waiting {
             let (rows, diffs) = bounds.pick(&updates, there);
             give(Updates::new(now, rows, diffs));
         }
+    }
+
+    /// All that waits, in writing: rows with their bounds. Those that are there have been so since time began.
+    fn save(&self, bounds: &Bounds) -> Vec<Vec<u8>> {
+        let piece =
+            |(rows, diffs): &(RecordBatch, Int64Array)| Piece { worker: 0, rows: rows.clone(), diffs: diffs.clone() };
+        let entering = self.enter.all().flat_map(|bucket| &bucket.pieces).map(piece);
+        let leaving = self.leave.due().flat_map(|(until, bucket)| bucket.pieces.iter().map(move |held| (until, held)));
+        let leaving = leaving.map(|(until, (rows, diffs))| Piece {
+            worker: 0,
+            rows: bounds.there_until(rows, until),
+            diffs: diffs.unary(|diff: Diff| -diff),
+        });
+        let (mut pieces, mut some, mut count) = (vec![], vec![], 0);
+        for piece in entering.chain(leaving) {
+            count += piece.rows.num_rows();
+            some.push(piece);
+            if count >= PIECE {
+                pieces.push(pack(&std::mem::take(&mut some)));
+                count = 0;
+            }
+        }
+        pieces.push(pack(&some));
+        pieces
     }
 
     /// What happens by `end`, where a step ends, and the right to say so.

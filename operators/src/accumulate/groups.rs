@@ -11,7 +11,9 @@ use arrow::compute::kernels::cmp::not_distinct;
 
 use super::cell::State;
 use super::finish::{Finish, Finished};
-use super::{Grouping, Part};
+use super::partial::{due, milliseconds};
+use super::{Grouping, Part, key_codec};
+use crate::checkpoint::{PIECE, pack};
 use crate::errors::Outcome;
 use crate::held::{Held, Hold, estimate};
 use crate::{Diff, Row, Time, Updates};
@@ -100,6 +102,25 @@ impl Groups {
                 self.states.remove(&part.key);
             }
         }
+    }
+
+    /// All that is held, in writing: what [`add`](Groups::add) makes the same groups of.
+    pub(super) fn save(&self) -> Vec<Vec<u8>> {
+        let all: Vec<(&Row, &State)> = self.states.iter().filter(|(_, state)| state.rows != 0).collect();
+        let piece = |held: &[(&Row, &State)]| {
+            let dues = self.dues(held.iter().map(|(key, _)| *key), held.len());
+            let parts = held.iter().zip(dues).map(|((key, state), due)| (*key, *state, due));
+            pack(&parts.collect::<Vec<_>>())
+        };
+        all.chunks(PIECE).map(piece).collect()
+    }
+
+    /// When the time of each group is past.
+    fn dues<'a>(&self, keys: impl Iterator<Item = &'a Row>, len: usize) -> Vec<Time> {
+        let Some(age) = self.grouping.expiry else { return vec![Time::MAX; len] };
+        let columns = key_codec(&self.grouping).decode(keys).expect("keys of this grouping");
+        let times = milliseconds(&columns[age.group]);
+        (0..len).map(|row| due(&times, row, age.after_ms)).collect()
     }
 
     fn of<'a>(&'a self, keys: impl Iterator<Item = &'a &'a Row>) -> Vec<(&'a Row, &'a State)> {

@@ -16,12 +16,13 @@ use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::{Concat, Operator};
 
 pub use cell::State;
 use groups::Groups;
 use partial::Partial;
 
+use crate::checkpoint::{Keep, both};
 use crate::errors::Outcome;
 use crate::schedule::Schedule;
 use crate::stash::Stash;
@@ -178,12 +179,13 @@ struct Part {
     due: Time,
 }
 
-/// Keeps the aggregates of every group up to date.
+/// Keeps the aggregates of every group up to date. The groups can be saved and restored: see [`Keep`].
 pub fn accumulate<'scope>(
     input: Rows<'scope>,
     name: &str,
     grouping: Grouping,
     steps: &Steps,
+    keep: Keep<'scope>,
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let scope = input.scope();
@@ -209,16 +211,26 @@ pub fn accumulate<'scope>(
             }
         },
     );
+    // What was saved is added like anything else: to nothing, on the worker that holds the group now.
+    let parts = match keep.restored(&format!("{name}.restore")) {
+        Some(restored) => parts.concat(restored),
+        None => parts,
+    };
+    let (told, mut marks) = keep.split(scope);
     let (route, named, steps) = (Exchange::new(|part: &Part| part.key.route()), name.to_owned(), steps.clone());
-    let outcomes =
-        parts.unary_frontier::<CapacityContainerBuilder<Vec<Outcome>>, _, _, _>(route, name, move |first, _| {
+    let outcomes = parts.binary_frontier::<_, CapacityContainerBuilder<Vec<Outcome>>, _, _, _, _>(
+        told,
+        route,
+        Pipeline,
+        name,
+        move |first, _| {
             let groups = Rc::new(RefCell::new(Groups::new(&grouping)));
             held::register(&named, &groups);
             let mut start = (grouping.global && Row::default().route() % peers == index).then_some(first);
             let mut stash: Stash<Part> = Stash::default();
             // By when their time is past, then by the beginning of the step after.
             let (mut expiring, mut leaving) = (Schedule::<Vec<Row>>::default(), Schedule::<Vec<Row>>::default());
-            move |(input, frontier), output| {
+            move |(input, frontier), (told, told_frontier), output| {
                 let mut groups = groups.borrow_mut();
                 if let Some(capability) = start.take() {
                     let mut session = output.session(&capability);
@@ -228,16 +240,25 @@ pub fn accumulate<'scope>(
                     let time = *capability.least().expect("a message has a time");
                     stash.put(time, data, || capability.retain_least(0).expect("a message has a time"));
                 });
+                told.for_each(|capability, data| {
+                    marks.hear(data, || capability.retain_least(0).expect("a message has a time"));
+                });
+                let frontier = &both(frontier, told_frontier);
                 if frontier.is_empty() {
                     // The job is being dropped: what is yet to come does not come.
                     expiring.clear();
                     leaving.clear();
+                    marks.clear();
                 }
                 loop {
                     while let Some((capability, keys)) = expiring.next_closed(frontier) {
                         leaving.at(steps.end(*capability.time()) + 1, &capability).extend(keys);
                     }
-                    let first = match (leaving.first(), stash.first()) {
+                    let (begin, time) = (leaving.first(), stash.first());
+                    while marks.due(begin.into_iter().chain(time).min(), frontier) {
+                        marks.keep(groups.save());
+                    }
+                    let first = match (begin, time) {
                         (Some(begin), Some(time)) => begin <= time,
                         (begin, _) => begin.is_some(),
                     };
@@ -261,7 +282,8 @@ pub fn accumulate<'scope>(
                     }
                 }
             }
-        });
+        },
+    );
     errors.split(outcomes)
 }
 
@@ -271,12 +293,13 @@ pub fn distinct<'scope>(
     name: &str,
     schema: SchemaRef,
     steps: &Steps,
+    keep: Keep<'scope>,
     errors: &mut Errors<'scope>,
 ) -> Rows<'scope> {
     let group = (0..schema.fields().len()).collect();
     let grouping =
         Grouping { input: schema.clone(), group, aggregates: vec![], global: false, expiry: None, output: schema };
-    accumulate(input, name, grouping, steps, errors)
+    accumulate(input, name, grouping, steps, keep, errors)
 }
 
 /// Encodes the group's columns.

@@ -97,11 +97,8 @@ impl Partial {
         self.of_row.clear();
         let rows = &updates.rows;
         let columns: Vec<ArrayRef> = self.grouping.group.iter().map(|i| rows.column(*i).clone()).collect();
-        let due = self.grouping.expiry.map(|age| (milliseconds(&columns[age.group]), age.after_ms));
-        let due = |row: usize| match &due {
-            Some((times, after)) if times.is_valid(row) => (times.value(row).max(0) as Time).saturating_add(*after),
-            _ => Time::MAX,
-        };
+        let due_at = self.grouping.expiry.map(|age| (milliseconds(&columns[age.group]), age.after_ms));
+        let due = |row: usize| due_at.as_ref().map_or(Time::MAX, |(times, after)| due(times, row, *after));
         let Some(keys) = &self.keys else {
             if self.groups.is_empty() && rows.num_rows() > 0 {
                 self.groups.push((0, Time::MAX));
@@ -308,8 +305,16 @@ fn floats(column: &ArrayRef) -> arrow::array::Float64Array {
     cast(column, &DataType::Float64).expect("numbers become floats").as_primitive::<Float64Type>().clone()
 }
 
+/// When the time of the group with this row's time is past.
+pub(super) fn due(times: &Int64Array, row: usize, after_ms: u64) -> Time {
+    if times.is_null(row) {
+        return Time::MAX;
+    }
+    (times.value(row).max(0) as Time).saturating_add(after_ms)
+}
+
 /// The timestamps of a column in whole milliseconds, rounded up.
-fn milliseconds(column: &ArrayRef) -> Int64Array {
+pub(super) fn milliseconds(column: &ArrayRef) -> Int64Array {
     let DataType::Timestamp(unit, _) = column.data_type() else { panic!("the planner checked that it is a timestamp") };
     let values = cast(column, &DataType::Int64).expect("timestamps are integers").as_primitive::<Int64Type>().clone();
     match unit {

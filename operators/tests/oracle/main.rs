@@ -24,7 +24,7 @@ use velib_operators::map::{Program, map, project};
 use velib_operators::previous::{self, previous};
 use velib_operators::temporal::temporal;
 use velib_operators::topk::topk;
-use velib_operators::{Expr, Steps};
+use velib_operators::{Expr, Keep, Steps};
 
 use crate::harness::{Bag, Random, Row, SEEDS, bag, builder, check, run, schema, script};
 
@@ -163,7 +163,14 @@ fn accumulated_aggregates_subtract() {
         let build = builder(move |inputs, errors| {
             let group = if global { vec![] } else { vec![0] };
             let grouping = grouping(group, functions.clone(), schema(3));
-            accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, &Steps::default(), errors)
+            accumulate(
+                inputs.into_iter().next().unwrap(),
+                "accumulate",
+                grouping,
+                &Steps::default(),
+                Keep::nothing(),
+                errors,
+            )
         });
         check(&[3], false, build, move |inputs, _| {
             bag(groups(&inputs[0], global).into_iter().map(|(key, rows)| {
@@ -205,7 +212,14 @@ fn accumulated_extremes_of_rows_that_only_come() {
     ];
     let build = builder(move |inputs, errors| {
         let grouping = grouping(vec![0], functions.clone(), schema(2));
-        accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, &Steps::default(), errors)
+        accumulate(
+            inputs.into_iter().next().unwrap(),
+            "accumulate",
+            grouping,
+            &Steps::default(),
+            Keep::nothing(),
+            errors,
+        )
     });
     check(&[2], true, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
@@ -235,7 +249,14 @@ fn means_of_decimals_keep_their_scale() {
             Some(vec![column(0), Arc::new(CastExpr::new(decimal, DataType::Decimal128(10, 2), None)) as Expr]);
         let program = Program { predicates: vec![], outputs, schema: input.clone() };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
-        accumulate(rows, "accumulate", grouping(vec![0], functions.clone(), input.clone()), &Steps::default(), errors)
+        accumulate(
+            rows,
+            "accumulate",
+            grouping(vec![0], functions.clone(), input.clone()),
+            &Steps::default(),
+            Keep::nothing(),
+            errors,
+        )
     });
     check(&[2], false, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
@@ -256,7 +277,7 @@ fn means_of_decimals_keep_their_scale() {
 #[test]
 fn distinct_rows() {
     let build = builder(|inputs, errors| {
-        distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), &Steps::default(), errors)
+        distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), &Steps::default(), Keep::nothing(), errors)
     });
     check(&[2], false, build, |inputs, _| inputs[0].iter().map(|row| (row.clone(), 1)).collect());
 }
@@ -275,7 +296,7 @@ fn groups_leave_when_their_time_is_past() {
             expiry: Some(Age { group: 0, after_ms: 20 }),
             ..grouping(vec![0], vec![(Function::Count, vec![], DataType::Int64)], input)
         };
-        accumulate(rows, "accumulate", grouping, &Steps::default(), errors)
+        accumulate(rows, "accumulate", grouping, &Steps::default(), Keep::nothing(), errors)
     });
     // Nothing comes later than the groups live: each leaves when its time and 20 ms are past.
     check(&[2], false, build, |inputs, time| {
@@ -368,7 +389,7 @@ fn rows_are_there_for_their_interval() {
         let outputs = vec![column(0), column(1), column(2), instant(1, 4, 0), instant(2, 5, 7)];
         let program = Program { predicates: vec![], outputs: Some(outputs), schema: Arc::new(Schema::new(fields)) };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
-        temporal(rows, "temporal", schema(3), Some(3), Some(4), &Steps::default())
+        temporal(rows, "temporal", schema(3), Some(3), Some(4), &Steps::default(), Keep::nothing())
     });
     check(&[3], false, build, |inputs, time| {
         let time = time as i64;
@@ -381,7 +402,7 @@ fn rows_are_there_for_their_interval() {
 fn each_row_beside_the_one_before() {
     let build = builder(|inputs, _| {
         let layout = previous::Layout { schema: schema(2), columns: 2, partition: vec![0], order: 1, lags: vec![1] };
-        previous(inputs.into_iter().next().unwrap(), "previous", layout, schema(3))
+        previous(inputs.into_iter().next().unwrap(), "previous", layout, schema(3), Keep::nothing())
     });
     for seed in 0..SEEDS {
         let steps = script(&mut Random(seed), &[2], true);
