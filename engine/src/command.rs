@@ -29,6 +29,8 @@ pub enum Command {
         id: JobId,
         /// The worker on which its output comes together.
         gather: usize,
+        /// Its state can be saved and restored.
+        saves: bool,
         /// What to build.
         spec: Spec,
     },

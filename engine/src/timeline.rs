@@ -13,9 +13,9 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
-use velib_operators::{Time, Updates};
+use velib_operators::{Saved, Time, Told, Updates};
 
 use crate::cluster::generation::{Generation, GenerationError};
 use crate::command::JobId;
@@ -56,6 +56,11 @@ pub struct Entered {
 }
 
 impl Entered {
+    /// Nothing has entered after `as_of`, and what had until then is there again.
+    fn resume(&self, as_of: Time) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).1 = as_of;
+    }
+
     fn add(&self, time: Time) {
         let (times, _) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner);
         if times.back().is_none_or(|last| last.0 != time) {
@@ -83,6 +88,38 @@ impl Entered {
         }
         times.len()
     }
+}
+
+/// Where a timeline was at the end of a step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Position {
+    /// Everything below this timestamp had entered.
+    pub upper: Time,
+    /// The last timestamp at which something did.
+    pub as_of: Time,
+    /// By name of the source.
+    pub sources: BTreeMap<String, SourcePosition>,
+}
+
+/// Where a source was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourcePosition {
+    /// The time of its last snapshot.
+    pub last: Time,
+    /// What it listed, by relation; those that are appended are not among them.
+    pub tables: BTreeMap<String, RecordBatch>,
+}
+
+/// How the state of a job is saved.
+pub struct Saving {
+    /// Not more often than so.
+    pub every: Duration,
+    /// One at a time: whoever writes it gives back what came with the position.
+    pub one: Arc<Semaphore>,
+    /// Where the positions go for which the job's operators have been told to save.
+    pub positions: mpsc::UnboundedSender<(Position, OwnedSemaphorePermit)>,
+    /// When that was last, and as of what.
+    pub last: (Instant, Time),
 }
 
 /// A source of a job, being read.
@@ -161,6 +198,10 @@ pub struct Timeline {
     pub committed: watch::Receiver<Time>,
     /// What sources refused goes here; when it is full, the rest is only counted.
     pub refused: mpsc::Sender<Refused>,
+    /// The state that it goes on from.
+    pub restored: Option<(Position, Vec<Saved>)>,
+    /// Its state is saved.
+    pub saving: Option<Saving>,
     /// For whoever looks.
     pub status: watch::Sender<Status>,
     /// The clock.
@@ -172,6 +213,10 @@ struct Open {
     head: Option<Snapshot>,
     ended: bool,
     seen: bool,
+    /// The time of the last snapshot; none: there was none.
+    last: Option<Time>,
+    /// Snapshots until this one are in the state that was restored.
+    restored: Option<Time>,
     /// By relation.
     relations: Vec<Known>,
 }
@@ -204,9 +249,14 @@ impl Timeline {
             self.status.send_modify(|status| {
                 status.sources.insert(reader.name.clone(), SourceStatus::default());
             });
-            (Open { reader, head: None, ended: false, seen: false, relations }, reading)
+            let (last, restored) = (None, None);
+            (Open { reader, head: None, ended: false, seen: false, last, restored, relations }, reading)
         });
-        let (recorded, live): (Vec<_>, Vec<_>) = opens.partition(|(_, reading)| reading.recorded.is_some());
+        let mut opens: Vec<_> = opens.collect();
+        if let Some((position, saved)) = self.restored.take() {
+            self.resume(opens.iter_mut().map(|(open, _)| open), position, saved).await?;
+        }
+        let (recorded, live): (Vec<_>, Vec<_>) = opens.into_iter().partition(|(_, reading)| reading.recorded.is_some());
         let generation = Arc::clone(&self.generation);
         let (sources, going_on): (Vec<_>, Vec<_>) =
             recorded.into_iter().map(|(open, reading)| ((open, reading.recorded), reading.live)).unzip();
@@ -234,6 +284,31 @@ impl Timeline {
         }
         self.status.send_modify(|status| (status.caught_up, status.finished) = (true, true));
         Ok(())
+    }
+
+    /// The state enters, and what the sources listed then.
+    async fn resume(
+        &mut self,
+        opens: impl Iterator<Item = &mut Open>,
+        mut position: Position,
+        saved: Vec<Saved>,
+    ) -> Result<(), GenerationError> {
+        for saved in saved {
+            self.generation.tell(self.id, 0, Told::Restore(saved)).await?;
+        }
+        self.entered.resume(position.as_of);
+        for open in opens {
+            let Some(mut source) = position.sources.remove(&open.reader.name) else { continue };
+            (open.last, open.restored) = (Some(source.last), Some(source.last));
+            for (known, relation) in open.relations.iter_mut().zip(&open.reader.relations) {
+                known.pending.extend(source.tables.remove(&relation.name));
+            }
+            self.enter(open, position.upper - 1).await?;
+            self.status.send_modify(|status| {
+                status.sources.entry(open.reader.name.clone()).or_default().last_snapshot = source.last;
+            });
+        }
+        self.advance(position.upper).await
     }
 
     /// Recorded snapshots, in order of time. Yields the sources, with what has no time and enters with what comes next.
@@ -357,7 +432,7 @@ impl Timeline {
         };
         match event {
             None => open.ended = true,
-            Some(Event::Snapshot(snapshot)) => open.head = Some(snapshot.clone()),
+            Some(Event::Snapshot(snapshot)) => open.head = open.unseen(snapshot.clone()),
             Some(Event::Rejected(rejections)) => {
                 status(&mut |source| source.rejected += rejections.len() as u64);
                 observe::source::refused(&self.job.name, &name, rejections);
@@ -379,6 +454,7 @@ impl Timeline {
     /// Takes a snapshot in, to enter with the next step. Tells how many rows it has.
     fn take(&self, open: &mut Open, snapshot: Snapshot) -> usize {
         open.seen = true;
+        open.last = Some(snapshot.time);
         let tables = || {
             let tables = snapshot.tables.iter().zip(&open.reader.relations);
             tables.filter_map(|(rows, relation)| Some((rows.as_ref()?, relation)))
@@ -411,18 +487,51 @@ impl Timeline {
     }
 
     /// A step: what was taken in enters at its end, the timestamp before `upper`.
-    async fn pass(&self, opens: &mut [Open], upper: Time) -> Result<(), GenerationError> {
+    async fn pass(&mut self, opens: &mut [Open], upper: Time) -> Result<(), GenerationError> {
         if opens.iter().flat_map(|open| &open.relations).any(|known| !known.pending.is_empty()) {
             self.entered.add(upper - 1);
         }
-        for open in opens {
-            for (known, relation) in open.relations.iter_mut().zip(&open.reader.relations) {
-                let Some(updates) = known.enter(relation, upper - 1) else { continue };
-                for input in &known.inputs {
-                    self.generation.feed(self.id, *input, updates.clone()).await?;
-                }
+        for open in opens.iter_mut() {
+            self.enter(open, upper - 1).await?;
+        }
+        self.save(opens, upper).await?;
+        self.advance(upper).await
+    }
+
+    /// What was taken in of a source enters.
+    async fn enter(&self, open: &mut Open, at: Time) -> Result<(), GenerationError> {
+        for (known, relation) in open.relations.iter_mut().zip(&open.reader.relations) {
+            let Some(updates) = known.enter(relation, at) else { continue };
+            for input in &known.inputs {
+                self.generation.feed(self.id, *input, updates.clone()).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Has the state saved as of the end of the step, if it is time to.
+    async fn save(&mut self, opens: &[Open], upper: Time) -> Result<(), GenerationError> {
+        let as_of = self.entered.as_of(upper);
+        let Some(saving) = &mut self.saving else { return Ok(()) };
+        let (since, before) = saving.last;
+        if opens.is_empty() || as_of == before || since.elapsed() < saving.every {
+            return Ok(());
+        }
+        let Ok(one) = Arc::clone(&saving.one).try_acquire_owned() else { return Ok(()) };
+        let sources = opens.iter().filter_map(|open| {
+            let listed = open.relations.iter().zip(&open.reader.relations).filter_map(|(known, relation)| {
+                Some((relation.name.clone(), known.current.as_ref()?.contents()?.clone()))
+            });
+            Some((open.reader.name.clone(), SourcePosition { last: open.last?, tables: listed.collect() }))
+        });
+        let position = Position { upper, as_of, sources: sources.collect() };
+        saving.last = (Instant::now(), as_of);
+        // Nobody writes it any more: the job is being stopped.
+        let _ = saving.positions.send((position, one));
+        self.generation.tell(self.id, upper - 1, Told::Save).await
+    }
+
+    async fn advance(&self, upper: Time) -> Result<(), GenerationError> {
         self.status.send_modify(|status| status.frontier = upper);
         metrics::FRONTIER.with_label_values(&[&self.job.name]).set(upper as f64 / 1e3);
         self.generation.advance(self.id, upper).await
@@ -433,6 +542,20 @@ impl Timeline {
         let (entered, limit) = (&self.entered, self.settings.in_flight);
         // The sink is gone: the job is about to be stopped, and nobody counts any more.
         let _ = self.committed.wait_for(|committed| entered.in_flight(*committed) < limit).await;
+    }
+}
+
+impl Open {
+    /// What of a snapshot is not in the state that was restored.
+    fn unseen(&self, mut snapshot: Snapshot) -> Option<Snapshot> {
+        if self.restored.is_none_or(|restored| snapshot.time > restored) {
+            return Some(snapshot);
+        }
+        // What is always there may have been changed since; rows were appended once.
+        for (rows, relation) in snapshot.tables.iter_mut().zip(&self.reader.relations) {
+            rows.take_if(|_| relation.appended);
+        }
+        (snapshot.time == 0).then_some(snapshot)
     }
 }
 

@@ -39,10 +39,10 @@ impl Turns {
 
     /// Adds what a job's dataflow is to take in.
     pub fn push(&mut self, item: Feed) {
-        let (Feed::Rows(job, ..) | Feed::Advance(job, _)) = &item;
+        let job = item.job();
         let least = self.had.values().min().copied().unwrap_or_default();
-        self.had.entry(*job).or_insert(least);
-        self.waiting.entry(*job).or_default().push_back(item);
+        self.had.entry(job).or_insert(least);
+        self.waiting.entry(job).or_default().push_back(item);
         self.count += 1;
     }
 
@@ -83,7 +83,7 @@ mod tests {
     fn jobs(items: &[Feed]) -> Vec<(JobId, u64)> {
         let advance = |item: &Feed| match item {
             Feed::Advance(job, time) => Some((*job, *time)),
-            Feed::Rows(..) => None,
+            Feed::Rows(..) | Feed::Tell(..) => None,
         };
         items.iter().filter_map(advance).collect()
     }

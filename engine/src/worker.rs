@@ -12,7 +12,7 @@ use timely::dataflow::operators::Input;
 use timely::worker::Worker;
 use tokio::sync::mpsc;
 use velib_operators::output::Closed;
-use velib_operators::{Time, Updates};
+use velib_operators::{Saved, Time, Told, Updates};
 
 use crate::command::{Command, CommandLog, JobId, Spec};
 use crate::observe::dataflow::Dataflows;
@@ -28,9 +28,22 @@ const PARK: Duration = Duration::from_millis(200);
 pub enum Feed {
     /// Rows of an input of a job.
     Rows(JobId, usize, Updates),
+    /// What a job is told about its state, at a timestamp.
+    Tell(JobId, Time, Told),
     /// No input of the job gets rows before this timestamp any more: a step of time ends before it.
     Advance(JobId, Time),
 }
+
+impl Feed {
+    /// Whose it is.
+    pub fn job(&self) -> JobId {
+        let (Feed::Rows(job, ..) | Feed::Tell(job, ..) | Feed::Advance(job, _)) = self;
+        *job
+    }
+}
+
+/// Called with what a job's operators saved and the timestamp as of which it is, on the worker that gathers it.
+pub type Saves = Box<dyn FnMut(Time, Vec<Saved>) + Send>;
 
 /// Called with what a job's views yield, on the worker that gathers it.
 pub type Output = Box<dyn FnMut(Closed) + Send>;
@@ -44,6 +57,8 @@ pub struct Prepared {
     pub plan: Arc<Job>,
     /// What is done with its output, on the worker that gathers it.
     pub output: Mutex<Option<Output>>,
+    /// What is done with its state, if it is to be saved.
+    pub saves: Mutex<Option<Saves>>,
     /// Told by each worker of this process when the dataflow stands.
     pub installed: mpsc::UnboundedSender<()>,
 }
@@ -76,7 +91,8 @@ impl Shared {
                 spec.explain
             );
             let (installed, _) = mpsc::unbounded_channel();
-            Arc::new(Prepared { plan: Arc::new(plan), output: Mutex::new(None), installed })
+            let (output, saves) = (Mutex::new(None), Mutex::new(None));
+            Arc::new(Prepared { plan: Arc::new(plan), output, saves, installed })
         });
         Arc::clone(entry)
     }
@@ -96,6 +112,8 @@ struct Inputs {
     rows: Vec<InputHandle<Time, CapacityContainerBuilder<Vec<Updates>>>>,
     /// Where steps end: told by one worker to all.
     uppers: Option<InputHandle<Time, CapacityContainerBuilder<Vec<Time>>>>,
+    /// What is told about state, by the same worker.
+    told: Option<InputHandle<Time, CapacityContainerBuilder<Vec<Told>>>>,
 }
 
 /// Runs until told to stop.
@@ -115,10 +133,10 @@ pub fn run(
         }
         while let Some(command) = log.receive() {
             match command {
-                Command::Install { id, gather, spec } => {
+                Command::Install { id, gather, saves, spec } => {
                     let prepared = shared.prepared(id, &spec);
                     observed.installing(id, &prepared.plan.name, worker.next_dataflow_index());
-                    jobs.insert(id, install(worker, &prepared, gather, shared.feeds));
+                    jobs.insert(id, install(worker, &prepared, gather, saves, shared.feeds));
                     // Nobody waits for the workers of other processes.
                     let _ = prepared.installed.send(());
                 }
@@ -135,8 +153,7 @@ pub fn run(
             && let Ok(item) = feed.try_recv()
         {
             // What comes for a job that has been dropped is of no interest.
-            let (Feed::Rows(job, ..) | Feed::Advance(job, _)) = &item;
-            if jobs.contains_key(job) {
+            if jobs.contains_key(&item.job()) {
                 turns.push(item);
             }
         }
@@ -150,12 +167,11 @@ pub fn run(
     }
 }
 
-fn install(worker: &mut Worker, prepared: &Prepared, gather: usize, feeds: bool) -> Inputs {
+fn install(worker: &mut Worker, prepared: &Prepared, gather: usize, saves: bool, feeds: bool) -> Inputs {
     let plan = &prepared.plan;
-    let mut output = match worker.index() == gather {
-        true => prepared.output.lock().unwrap_or_else(PoisonError::into_inner).take(),
-        false => None,
-    };
+    let gathers = worker.index() == gather;
+    let mut output = prepared.output.lock().unwrap_or_else(PoisonError::into_inner).take_if(|_| gathers);
+    let mut saved = prepared.saves.lock().unwrap_or_else(PoisonError::into_inner).take_if(|_| gathers);
     let sink = move |closed| {
         if let Some(output) = &mut output {
             output(closed);
@@ -164,13 +180,21 @@ fn install(worker: &mut Worker, prepared: &Prepared, gather: usize, feeds: bool)
     // A job that reads nothing has an input as well, for its time to pass.
     let mut rows: Vec<_> = (0..plan.inputs.len().max(1)).map(|_| InputHandle::new()).collect();
     let mut uppers = InputHandle::new();
+    let mut told = InputHandle::new();
     worker.dataflow_named::<Time, _, _>(&plan.name, |scope| {
         let inputs = rows.iter_mut().map(|handle| scope.input_from(handle)).collect();
         let uppers = scope.input_from(&mut uppers);
-        render::job(scope, plan, inputs, uppers, gather, sink);
+        let saved = move |time, pieces| {
+            if let Some(saved) = &mut saved {
+                saved(time, pieces);
+            }
+        };
+        let checkpoints = saves.then(|| (scope.input_from(&mut told), saved));
+        render::job(scope, plan, inputs, uppers, checkpoints, gather, sink);
     });
-    let uppers = (worker.index() == 0).then_some(uppers);
-    if feeds { Inputs { rows, uppers } } else { Inputs::default() }
+    let first = worker.index() == 0;
+    let (uppers, told) = (first.then_some(uppers), (first && saves).then_some(told));
+    if feeds { Inputs { rows, uppers, told } } else { Inputs::default() }
 }
 
 fn take_in(jobs: &mut HashMap<JobId, Inputs>, item: Feed) {
@@ -183,12 +207,24 @@ fn take_in(jobs: &mut HashMap<JobId, Inputs>, item: Feed) {
             handle.send(updates);
             handle.flush();
         }
+        Feed::Tell(job, time, told) => {
+            let Some(handle) = jobs.get_mut(&job).and_then(|inputs| inputs.told.as_mut()) else { return };
+            if *handle.time() < time {
+                handle.advance_to(time);
+            }
+            handle.send(told);
+            handle.flush();
+        }
         Feed::Advance(job, time) => {
             let Some(inputs) = jobs.get_mut(&job) else { return };
             if let Some(uppers) = inputs.uppers.as_mut().filter(|uppers| *uppers.time() < time) {
                 uppers.send(time);
                 uppers.advance_to(time);
                 uppers.flush();
+            }
+            if let Some(told) = inputs.told.as_mut().filter(|told| *told.time() < time) {
+                told.advance_to(time);
+                told.flush();
             }
             for handle in inputs.rows.iter_mut().filter(|handle| *handle.time() < time) {
                 handle.advance_to(time);

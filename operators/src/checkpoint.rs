@@ -135,7 +135,7 @@ impl<'scope> Checkpoints<'scope> {
         let Some(told) = self.told else { return };
         let written = self.written;
         let all = scope.concatenate(ends);
-        let saved = all.binary_frontier::<_, CapacityContainerBuilder<Vec<(Time, Saved)>>, _, _, _, _>(
+        let saved = all.binary_frontier::<_, CapacityContainerBuilder<Vec<(Time, Option<Saved>)>>, _, _, _, _>(
             told,
             Pipeline,
             Pipeline,
@@ -153,18 +153,19 @@ impl<'scope> Checkpoints<'scope> {
                     while let Some(mark) = marks.pop_front_if(|mark| !frontier.less_equal(mark.time())) {
                         let time = *mark.time();
                         let saved = written.borrow_mut().remove(&time).unwrap_or_default();
-                        output.session(&mark).give_iterator(saved.into_iter().map(|saved| (time, saved)));
+                        // Every worker says something, so that a job without state is saved as well.
+                        let said = saved.into_iter().map(Some).chain([None]);
+                        output.session(&mark).give_iterator(said.map(|saved| (time, saved)));
                     }
                 }
             },
         );
-        // Every worker says something, so that nothing saved is told from not saved yet by the frontier alone.
         let mine = scope.worker().index() == index;
         let mut pending: BTreeMap<Time, Vec<Saved>> = BTreeMap::new();
-        let route = Exchange::new(move |_: &(Time, Saved)| index as u64);
+        let route = Exchange::new(move |_: &(Time, Option<Saved>)| index as u64);
         saved.sink(route, &format!("{name}.checkpoint"), move |(input, frontier)| {
             input.for_each(|_, data| {
-                data.drain(..).for_each(|(time, saved)| pending.entry(time).or_default().push(saved));
+                data.drain(..).for_each(|(time, saved)| pending.entry(time).or_default().extend(saved));
             });
             // An empty frontier is a job being dropped.
             let Some(frontier) = frontier.frontier().first().copied() else { return };

@@ -38,7 +38,7 @@ pub mod topk;
 pub mod updates;
 pub mod window;
 
-pub use checkpoint::{Checkpoints, Keep};
+pub use checkpoint::{Checkpoints, Keep, Saved, Told};
 pub use errors::Errors;
 pub use row::{Row, RowCodec};
 pub use steps::Steps;

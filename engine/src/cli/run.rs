@@ -105,6 +105,7 @@ pub async fn run(args: Args, format: Format) -> Result<()> {
             database_url: &url,
             timeline: timeline::Settings::default(),
             sink: Default::default(),
+            checkpoints: None,
             refused,
         },
     )

@@ -14,12 +14,12 @@ use timely::communication::Hooks;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use tokio::sync::{mpsc, watch};
-use velib_operators::{Time, Updates};
+use velib_operators::{Time, Told, Updates};
 
 use super::queues::waiting;
 use crate::command::{Command, JobId, Spec};
 use crate::plan::Job;
-use crate::worker::{self, Bind, Feed, Output, Prepared, Shared};
+use crate::worker::{self, Bind, Feed, Output, Prepared, Saves, Shared};
 
 /// Commands that wait for worker 0, and rows that wait for a worker.
 const QUEUE: usize = 256;
@@ -130,18 +130,26 @@ impl Generation {
     }
 
     /// Has every worker build `job`; returns when those of this process have. `output` is called on one
-    /// of its threads with what the views yield.
+    /// of its threads with what the views yield; so is `saves`, if the state of the job is to be saved or restored.
     ///
     /// # Errors
     /// If the generation ends before.
-    pub async fn install(&self, job: Arc<Job>, mut spec: Spec, output: Output) -> Result<JobId, GenerationError> {
+    pub async fn install(
+        &self,
+        job: Arc<Job>,
+        mut spec: Spec,
+        output: Output,
+        saves: Option<Saves>,
+    ) -> Result<JobId, GenerationError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (installed, mut done) = mpsc::unbounded_channel();
         let gather = id as usize % self.feeds.len();
         spec.explain = crate::plan::explain::text(&job);
-        let prepared = Prepared { plan: job, output: Mutex::new(Some(output)), installed };
+        let stateful = saves.is_some();
+        let (output, saves) = (Mutex::new(Some(output)), Mutex::new(saves));
+        let prepared = Prepared { plan: job, output, saves, installed };
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(prepared));
-        self.command(Command::Install { id, gather, spec }).await?;
+        self.command(Command::Install { id, gather, saves: stateful, spec }).await?;
         for _ in 0..self.feeds.len() {
             tokio::select! {
                 done = done.recv() => done.ok_or(GenerationError::Ended)?,
@@ -200,6 +208,14 @@ impl Generation {
             self.send(worker, Feed::Rows(job, input, part)).await?;
         }
         Ok(())
+    }
+
+    /// Tells a job that is installed with `saves` about its state.
+    ///
+    /// # Errors
+    /// If the generation has ended.
+    pub async fn tell(&self, job: JobId, time: Time, told: Told) -> Result<(), GenerationError> {
+        self.send(0, Feed::Tell(job, time, told)).await
     }
 
     /// No rows of the job enter before `time` any more.

@@ -7,6 +7,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use velib_operators::Time;
 use velib_operators::output::Closed as Output;
 
+use super::checkpoints::{self, Checkpoints};
 use super::generation::{Generation, GenerationError};
 use super::queues::Queues;
 use crate::catalog::Prepared;
@@ -47,6 +48,8 @@ pub struct Surroundings<'a> {
     pub timeline: Settings,
     /// How its sink is run.
     pub sink: SinkSettings,
+    /// Its state is saved, and may have been.
+    pub checkpoints: Option<Checkpoints>,
     /// Where refused input goes.
     pub refused: mpsc::Sender<Refused>,
 }
@@ -71,7 +74,18 @@ impl RunningJob {
     /// # Errors
     /// The generation ends before, or a view cannot be a table.
     pub async fn start(prepared: Prepared, around: Surroundings<'_>) -> Result<Self, StartError> {
-        let sink = SinkHandle::start(around.database_url, prepared.plan.clone(), around.number, around.sink)?;
+        let name = &prepared.plan.name;
+        let (saves, saving, writer, restored) = match around.checkpoints {
+            Some(Checkpoints { lake, settings, owner, restored }) => {
+                let (saves, saving, writer) = checkpoints::write(name, lake, &settings, owner);
+                (Some(saves), Some(saving), Some(writer), restored)
+            }
+            None => (None, None, None, None),
+        };
+        let restored = restored.map(|checkpoint| (checkpoint.position, checkpoint.saved));
+        let restored_at = restored.as_ref().map_or(0, |(position, _)| position.upper);
+        let sink = SinkSettings { restored_at, ..around.sink };
+        let sink = SinkHandle::start(around.database_url, prepared.plan.clone(), around.number, sink)?;
         let entered = Arc::new(Entered::default());
         let (times, closed, mut last) = (Arc::clone(&entered), sink.sender().clone(), None);
         let (publish, status) = watch::channel(Status::default());
@@ -90,7 +104,7 @@ impl RunningJob {
                 let _ = closed.blocking_send(close(output, as_of));
             }
         });
-        let id = around.generation.install(prepared.plan.clone(), prepared.spec.clone(), output).await?;
+        let id = around.generation.install(prepared.plan.clone(), prepared.spec.clone(), output, saves).await?;
         let shown = around.sink.hold_until;
         let context = Context { shown, ..around.context.clone() };
         let readers = prepared.sources.iter().map(|bound| {
@@ -99,7 +113,9 @@ impl RunningJob {
             let reader = Reader { name: bound.name.clone(), bounded, relations: relations.clone() };
             let kind = (!bounded).then_some(bound.kind.as_str());
             observe::source::reading(&prepared.plan.name, &bound.name, kind);
-            let reading = match feeds.history(&source, &relations, &context).filter(|_| !bounded) {
+            let after = restored.as_ref().and_then(|(position, _)| position.sources.get(&bound.name));
+            let after = after.map(|source| source.last);
+            let reading = match feeds.history(&source, &relations, &context, after).filter(|_| !bounded) {
                 Some((recorded, live)) => Reading { recorded: Some(recorded), live: Some(live) },
                 None => {
                     let read = Box::new(move || feeds.subscribe(source, &relations, context)) as Subscribe;
@@ -127,6 +143,8 @@ impl RunningJob {
             entered: Arc::clone(&entered),
             committed,
             refused: around.refused,
+            restored,
+            saving,
             status: publish,
             context,
         };
@@ -140,6 +158,9 @@ impl RunningJob {
             }
         });
         tasks.spawn(queues.watch());
+        if let Some(writer) = writer {
+            tasks.spawn(writer.run());
+        }
         Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), tasks, status, sink, told })
     }
 

@@ -12,12 +12,15 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 use velib_operators::Time;
 
+use super::checkpoints::{self, Checkpoints};
 use super::generation::Generation;
 use super::job::{RunningJob, Surroundings};
 use crate::catalog::{self, Prepared};
 use crate::command::Spec;
 use crate::config::Settings;
 use crate::lake::Lake;
+use crate::lake::checkpoint::{Checkpoint, Owner};
+use crate::plan::checkpoint::{Saving, saving};
 use crate::postgres::job::{Brief, Desired, Job as StoredJob, Status};
 use crate::postgres::{PostgresError, Store};
 use crate::server::{JobView, Shared};
@@ -47,6 +50,8 @@ pub struct Leader {
     timeline: timeline::Settings,
     shared: Arc<Shared>,
     feeds: Feeds,
+    /// Where the state of jobs is saved, and how.
+    saving: Option<(Lake, checkpoints::Settings)>,
     running: BTreeMap<String, Running>,
 }
 
@@ -72,12 +77,14 @@ impl Leader {
         shared: Arc<Shared>,
     ) -> Self {
         let (feeds, timeline) = (Feeds::default(), settings.timeline.settings());
-        Leader { generation, number, store, url, context, timeline, shared, feeds, running: BTreeMap::new() }
+        let (saving, running) = (None, BTreeMap::new());
+        Leader { generation, number, store, url, context, timeline, shared, feeds, saving, running }
     }
 
-    /// Its live feeds go through `lake`, where there is one.
-    pub fn through(self, lake: Option<&Lake>) -> Self {
-        Leader { feeds: Feeds::through(lake.map(|lake| lake.written_by(self.number))), ..self }
+    /// Its live feeds go through `lake`, where there is one, and the state of its jobs is saved there.
+    pub fn through(self, lake: Option<&Lake>, checkpoints: Option<checkpoints::Settings>) -> Self {
+        let lake = lake.map(|lake| lake.written_by(self.number));
+        Leader { feeds: Feeds::through(lake.clone()), saving: lake.zip(checkpoints), ..self }
     }
 
     /// Runs until `stop`; then commits what is closed and leaves.
@@ -151,6 +158,12 @@ impl Leader {
             job.pause(true);
         }
         self.stop(name).await;
+        if let Some((lake, _)) = &self.saving
+            && let Err(error) = lake.forget(name).await
+        {
+            // Another job of that name does not take them for its own.
+            tracing::warn!(job = name, %error, "its checkpoints could not be removed");
+        }
         self.store.clear(name).await
     }
 
@@ -179,6 +192,7 @@ impl Leader {
             Err(error) => return failed(error.to_string()),
         };
         let shown = self.shown(&prepared).await?;
+        let checkpoints = self.checkpoints(&prepared, job.created_at, shown).await;
         let around = Surroundings {
             generation: &self.generation,
             number: self.number,
@@ -187,6 +201,7 @@ impl Leader {
             database_url: &self.url,
             timeline: self.timeline,
             sink: crate::sink::task::Settings { paused, hold_until: shown, ..Default::default() },
+            checkpoints,
             refused,
         };
         match RunningJob::start(prepared, around).await {
@@ -214,6 +229,31 @@ impl Leader {
             return Ok(self.store.take_over(name, self.number).await?.unwrap_or_default());
         }
         Ok(self.store.frontier(name).await?.map_or(0, |frontier| frontier.upper))
+    }
+
+    /// How the state of a job is saved, with what it goes on from.
+    async fn checkpoints(&self, job: &Prepared, created: DateTime<Utc>, shown: Time) -> Option<Checkpoints> {
+        let (lake, settings) = self.saving.clone()?;
+        let name = &job.spec.name;
+        let saving = match saving(&job.plan) {
+            _ if !job.sources.iter().all(|bound| self.feeds.repeats(bound.source.as_ref())) => {
+                Err("what a source of it says is not kept in the lake".to_owned())
+            }
+            saving => saving,
+        };
+        let saving = saving.inspect_err(|reason| {
+            tracing::info!(job = name, reason, "no checkpoints of it: it will begin with its history");
+        });
+        let Saving { operators, appended } = saving.ok()?;
+        let owner = Owner { created_ms: created.timestamp_millis(), operators, appended };
+        let restored = lake.checkpoint(name, &owner, shown).await.unwrap_or_else(|error| {
+            tracing::warn!(job = name, %error, "its checkpoints cannot be read: it begins with its history");
+            None
+        });
+        if let Some(Checkpoint { position, .. }) = &restored {
+            tracing::info!(job = name, as_of = position.as_of, "goes on from a checkpoint");
+        }
+        Some(Checkpoints { lake, settings, owner, restored })
     }
 
     /// Pauses or resumes as desired, and writes down how it is.

@@ -1,6 +1,7 @@
 //! The cluster: which processes compute together, and how they find each other.
 
 pub mod address;
+pub mod checkpoints;
 pub mod decide;
 pub mod generation;
 pub mod job;

@@ -193,7 +193,7 @@ impl Process {
             &self.settings,
             Arc::clone(&self.shared),
         )
-        .through(self.lake.as_ref());
+        .through(self.lake.as_ref(), self.settings.checkpoints.settings());
         let (end, ending) = watch::channel(false);
         let told = async {
             tokio::select! {

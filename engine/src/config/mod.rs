@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::cluster::checkpoints;
 use crate::lake;
 use crate::timeline;
 
@@ -22,6 +23,7 @@ pub struct Settings {
     pub api: Api,
     pub sources: Sources,
     pub lake: Lake,
+    pub checkpoints: Checkpoints,
     pub timeline: Timeline,
     pub clock: Clock,
 }
@@ -74,6 +76,15 @@ pub struct Sources {
 #[allow(missing_docs)]
 pub struct Lake {
     pub url: String,
+}
+
+/// `[checkpoints]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Checkpoints {
+    pub interval_ms: u64,
+    pub keep: usize,
 }
 
 /// `[timeline]`
@@ -208,6 +219,14 @@ impl Lake {
         let wrong =
             |error: lake::LakeError| ConfigError::Setting { origin: "lake.url".into(), reason: error.to_string() };
         Some(self.url.trim()).filter(|url| !url.is_empty()).map(lake::Lake::open).transpose().map_err(wrong)
+    }
+}
+
+impl Checkpoints {
+    /// As jobs take them; none: there are to be none.
+    pub fn settings(&self) -> Option<checkpoints::Settings> {
+        let every = Duration::from_millis(self.interval_ms);
+        Some(checkpoints::Settings { every, keep: self.keep }).filter(|settings| !settings.every.is_zero())
     }
 }
 

@@ -14,6 +14,7 @@
 //! strictly increasing, as numbers are; an object that was written never changes; each has a checksum, and one that
 //! does not match is named and passed over, never believed and never fatal.
 
+pub mod checkpoint;
 mod error;
 #[allow(dead_code, reason = "hours are read; what writes them, the compactor, is not there yet")]
 mod hour;

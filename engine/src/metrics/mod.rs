@@ -57,6 +57,17 @@ metrics! {
         LAKE_DAMAGED: IntCounterVec["feed"] = "velib_lake_damaged_objects_total",
             "Objects of the lake that were found unreadable or missing. velib lake verify names them.";
     }
+    "Checkpoints" {
+        CHECKPOINT_DURATION: HistogramVec["job"] = "velib_checkpoint_duration_seconds",
+            "From when the operators of a job were told to save until the checkpoint was in the lake.",
+            [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+        CHECKPOINT_BYTES: IntGaugeVec["job"] = "velib_checkpoint_size_bytes",
+            "Size of the last checkpoint.";
+        CHECKPOINT_TIMESTAMP: GaugeVec["job"] = "velib_checkpoint_as_of_timestamp_seconds",
+            "The snapshot that the last checkpoint is as of.";
+        CHECKPOINT_FAILURES: IntCounterVec["job"] = "velib_checkpoint_failures_total",
+            "Checkpoints that could not be written; the job went on without.";
+    }
     "Jobs" {
         JOB_STATUS: IntGaugeVec["job", "status"] = "velib_job_status",
             "1 for what a job does now, 0 for the rest of pending, running, paused, finished, failed.";

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use velib_operators::Time;
+
 use crate::metrics;
 
 /// A feed is written.
@@ -29,4 +31,16 @@ pub fn failed(feed: &str) {
 /// An object cannot be read.
 pub fn damaged(feed: &str) {
     metrics::LAKE_DAMAGED.with_label_values(&[feed]).inc();
+}
+
+/// A checkpoint of a job is written.
+pub fn saved(job: &str, as_of: Time, bytes: usize, took: Duration) {
+    metrics::CHECKPOINT_DURATION.with_label_values(&[job]).observe(took.as_secs_f64());
+    metrics::CHECKPOINT_BYTES.with_label_values(&[job]).set(bytes as i64);
+    metrics::CHECKPOINT_TIMESTAMP.with_label_values(&[job]).set(as_of as f64 / 1e3);
+}
+
+/// It could not be.
+pub fn not_saved(job: &str) {
+    metrics::CHECKPOINT_FAILURES.with_label_values(&[job]).inc();
 }

@@ -3,6 +3,7 @@
 //! Invariants: a plan holds no SQL text but for display, opens nothing, and is the same in every process
 //! that binds the same text against the same relations.
 
+pub mod checkpoint;
 pub mod expire;
 pub mod explain;
 pub mod names;

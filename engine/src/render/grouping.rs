@@ -1,16 +1,16 @@
 //! `plan::Accumulate` and `plan::Aggregate`.
 
-use velib_operators::Rows;
 use velib_operators::accumulate::{Accumulator, Grouping, accumulate};
 use velib_operators::aggregate::{Call, aggregate};
 use velib_operators::arrange::Layout;
+use velib_operators::{Keep, Rows};
 
 use super::Render;
 use super::expressions::{Columns, only_where};
 use crate::plan::{Accumulate, Aggregate};
 
 impl<'scope> Render<'_, 'scope> {
-    pub(super) fn accumulate(&mut self, node: &Accumulate, name: &str) -> Rows<'scope> {
+    pub(super) fn accumulate(&mut self, node: &Accumulate, keep: Keep<'scope>, name: &str) -> Rows<'scope> {
         let input = self.node(&node.input);
         let mut columns = Columns::none(&node.input.schema());
         let group = node.group.iter().map(|expr| columns.append(expr.clone())).collect();
@@ -30,7 +30,7 @@ impl<'scope> Render<'_, 'scope> {
             expiry: node.expiry,
             output: node.schema.clone(),
         };
-        accumulate(input, name, grouping, self.steps, &mut self.errors)
+        accumulate(input, name, grouping, self.steps, keep, &mut self.errors)
     }
 
     pub(super) fn aggregate(&mut self, node: &Aggregate, name: &str) -> Rows<'scope> {

@@ -1,10 +1,10 @@
 //! `plan::TopK`, `plan::Window` and `plan::Previous`: what depends on the order of rows.
 
-use velib_operators::Rows;
 use velib_operators::arrange::Layout;
 use velib_operators::previous::{self, previous};
 use velib_operators::topk::topk;
 use velib_operators::window::window;
+use velib_operators::{Keep, Rows};
 
 use super::Render;
 use super::expressions::Columns;
@@ -34,7 +34,7 @@ impl<'scope> Render<'_, 'scope> {
         window(input, name, &layout, functions, node.schema.clone(), &mut self.errors)
     }
 
-    pub(super) fn previous(&mut self, node: &Previous, name: &str) -> Rows<'scope> {
+    pub(super) fn previous(&mut self, node: &Previous, keep: Keep<'scope>, name: &str) -> Rows<'scope> {
         let input = self.node(&node.input);
         let schema = node.input.schema();
         // The lags stand behind the columns of the input; what they are computed of need not be there.
@@ -44,6 +44,6 @@ impl<'scope> Render<'_, 'scope> {
         let (input, keyed) = columns.evaluate(input, &format!("{name}.columns"), &mut self.errors);
         let layout =
             previous::Layout { schema: keyed, columns: schema.fields().len(), partition, order: node.order, lags };
-        previous(input, name, layout, node.schema.clone())
+        previous(input, name, layout, node.schema.clone(), keep)
     }
 }

@@ -44,7 +44,7 @@ impl Maintained {
             publish.send_replace(upper);
         });
         let spec = Spec { name: job.name.clone(), ..Spec::default() };
-        let id = generation.install(job.clone(), spec, output).await?;
+        let id = generation.install(job.clone(), spec, output, None).await?;
         Ok(Maintained { id, job, held, upper })
     }
 

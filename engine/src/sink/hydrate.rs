@@ -17,6 +17,7 @@ use super::relocate::{Failure, move_table, stays};
 use super::session::{ERRORS, HYDRATE_LIMIT, apply_errors};
 use super::table::Table;
 use crate::plan::Retain;
+use crate::plan::checkpoint::saving;
 use crate::postgres::migrate::{grant_reader, reader_exists};
 use crate::postgres::store::instant;
 use crate::postgres::{READER, identifier, literal};
@@ -57,11 +58,19 @@ pub(super) async fn hydrate(
         client.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await?;
         client.execute("DELETE FROM velib.views WHERE job = $1 AND view = $2", &[job, view]).await?;
     }
+    // Of a state that was restored, these hold what came since.
+    let appended = match sink.restored_at {
+        0 => BTreeSet::new(),
+        _ => saving(&sink.job).map(|saving| saving.appended).unwrap_or_default(),
+    };
     let mut by_view = vec![];
     for (index, (table, view)) in sink.tables.iter().zip(&sink.job.views).enumerate() {
         let contents = Contents::new(table, changes.get(&index))?;
         let before = registered.get(&table.name);
-        let stays = view.retain.map(|retain| stays(table, retain, settled));
+        let stays = view.retain.map(|retain| {
+            let since = if appended.contains(&index) { sink.restored_at } else { 0 };
+            stays(table, retain, settled, since)
+        });
         let moved = move_table(client, table, before, &contents, stays.as_ref()).await;
         by_view.push(moved.map_err(|error| match error {
             Failure::Server(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => violated(table, &error),

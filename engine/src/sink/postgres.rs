@@ -49,6 +49,8 @@ pub struct PostgresSink {
     pub(super) job: Arc<Job>,
     pub(super) tables: Vec<Table>,
     pub(super) generation: u64,
+    /// See [the settings](super::task::Settings).
+    pub(super) restored_at: Time,
     session: Option<Session>,
     claim: Option<Claim>,
 }
@@ -88,7 +90,7 @@ impl PostgresSink {
     pub fn new(url: &str, job: Arc<Job>, generation: u64) -> Result<Self, SinkError> {
         table::check(&job)?;
         let tables = job.views.iter().map(|view| Table::new(&job.name, view)).collect::<Result<_, _>>()?;
-        Ok(PostgresSink { url: url.to_string(), job, tables, generation, session: None, claim: None })
+        Ok(PostgresSink { url: url.to_string(), job, tables, generation, restored_at: 0, session: None, claim: None })
     }
 
     /// The upper of the last transaction; none before the first.

@@ -6,6 +6,7 @@
 //! the renaming at most, and no statement finds a table empty or half full.
 
 use tokio_postgres::Client;
+use velib_operators::Time;
 
 use super::SinkError;
 use super::hydrate::{Contents, Registered};
@@ -32,11 +33,11 @@ pub(super) struct Stays {
     condition: String,
 }
 
-/// Those that had left memory by the time of the first of the changes.
-pub(super) fn stays(table: &Table, retain: Retain, settled: &Settled) -> Stays {
+/// Those that had left memory by the time of the first of the changes, and those older than `since`.
+pub(super) fn stays(table: &Table, retain: Retain, settled: &Settled, since: Time) -> Stays {
     let column = &table.columns[retain.column];
     let zone = if column.kind == Type::TimestampTz { "" } else { " AT TIME ZONE 'UTC'" };
-    let limit = bigint(settled.horizon.saturating_sub(retain.after_ms));
+    let limit = bigint(settled.horizon.saturating_sub(retain.after_ms).max(since));
     let limit = format!("(to_timestamp({limit} / 1000.0){zone})");
     let name = identifier(&column.name);
     let condition = format!("(t.{name} IS NOT NULL AND t.{name} < {limit})");

@@ -42,13 +42,16 @@ pub struct Settings {
     /// Holds commits until this much is complete, or until it is [released](SinkHandle::release): tables that are
     /// further than the dataflow do not move back while it catches up.
     pub hold_until: Time,
+    /// The first contents are those of a state that was saved at this time: rows of views that are only ever added
+    /// to are in the tables alone if they are older. 0: they are whole.
+    pub restored_at: Time,
     /// How long a task that is closed goes on trying.
     pub close_limit: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { paused: false, hold_until: 0, close_limit: CLOSE_LIMIT }
+        Settings { paused: false, hold_until: 0, restored_at: 0, close_limit: CLOSE_LIMIT }
     }
 }
 
@@ -105,7 +108,8 @@ impl SinkHandle {
     /// # Errors
     /// A view that cannot be a table. The database may be away.
     pub fn start(url: &str, job: Arc<Job>, generation: u64, settings: Settings) -> Result<Self, SinkError> {
-        let sink = PostgresSink::new(url, job.clone(), generation)?;
+        let sink =
+            PostgresSink { restored_at: settings.restored_at, ..PostgresSink::new(url, job.clone(), generation)? };
         let (closed, receiver) = mpsc::channel(CHANNEL);
         let (hold, held) = watch::channel(Hold { paused: settings.paused, until: settings.hold_until });
         let (publish, progress) = watch::channel(Progress::default());

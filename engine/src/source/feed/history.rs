@@ -35,7 +35,7 @@ struct Past {
 }
 
 impl Feeds {
-    /// What `source` has said, and how it goes on; none, where that is not kept or not wanted.
+    /// What `source` has said, or only what is later than `after`, and how it goes on; none, where that is not kept or not wanted.
     ///
     /// The two are to be begun in this order, the second when the first has ended.
     pub fn history(
@@ -43,14 +43,15 @@ impl Feeds {
         source: &Arc<dyn Source>,
         relations: &[Relation],
         context: &Context,
+        after: Option<Time>,
     ) -> Option<(Begin, Begin)> {
         let (lake, feed) = self.log_of(source.as_ref())?;
         let after = match source.history() {
             History::None => return None,
-            History::All => None,
+            History::All => after,
             History::Last(wanted) => {
                 let begin = (context.wall_clock_ms)().saturating_sub(wanted.as_millis() as Time);
-                Some((begin / HOUR * HOUR).saturating_sub(1))
+                Some((begin / HOUR * HOUR).saturating_sub(1)).max(after)
             }
         };
         let past = Past::new(&lake, feed, source, relations, after);
@@ -114,7 +115,7 @@ struct Gone;
 impl Past {
     fn new(lake: &Lake, feed: String, source: &Arc<dyn Source>, relations: &[Relation], after: Option<Time>) -> Self {
         let (source, relations) = (source.clone(), relations.to_vec());
-        Past { replay: lake.replay(&feed, after), feed, source, relations, last: 0 }
+        Past { replay: lake.replay(&feed, after), feed, source, relations, last: after.unwrap_or_default() }
     }
 
     /// Sends what there is, up to the end or a snapshot of `until`.
