@@ -108,8 +108,8 @@ impl SinkHandle {
     /// # Errors
     /// A view that cannot be a table. The database may be away.
     pub fn start(url: &str, job: Arc<Job>, generation: u64, settings: Settings) -> Result<Self, SinkError> {
-        let sink =
-            PostgresSink { restored_at: settings.restored_at, ..PostgresSink::new(url, job.clone(), generation)? };
+        let mut sink = PostgresSink::new(url, job.clone(), generation)?;
+        sink.restored_at = settings.restored_at;
         let (closed, receiver) = mpsc::channel(CHANNEL);
         let (hold, held) = watch::channel(Hold { paused: settings.paused, until: settings.hold_until });
         let (publish, progress) = watch::channel(Progress::default());

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
@@ -55,6 +56,12 @@ fn npm(arguments: &[&str]) -> Result<String, String> {
 
 /// The packages of the lock file, unless they are there. False, with a line that says so, where they cannot be had.
 fn packages() -> bool {
+    // Of two that install them at once, each takes away what the other has put there.
+    static THERE: OnceLock<bool> = OnceLock::new();
+    *THERE.get_or_init(install)
+}
+
+fn install() -> bool {
     let folder = folder();
     let modified = |path: PathBuf| path.metadata().and_then(|data| data.modified()).ok();
     let installed = modified(folder.join("node_modules/.package-lock.json"));

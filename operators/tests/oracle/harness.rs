@@ -12,7 +12,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Concatenate, Input, Operator, Probe};
-use velib_operators::{Diff, Errors, Rows, Time, Updates};
+use velib_operators::{Checkpoints, Diff, Errors, Keep, Rows, Saved, Time, Told, Updates};
 
 /// Values of a row; every column is a nullable integer.
 pub type Row = Vec<Option<i64>>;
@@ -83,29 +83,65 @@ fn batch(width: usize, rows: &[&Row]) -> RecordBatch {
 type Handle = InputHandle<Time, CapacityContainerBuilder<Vec<Updates>>>;
 
 /// Builds an operator over its inputs.
-pub type Build = dyn for<'scope> Fn(Vec<Rows<'scope>>, &mut Errors<'scope>) -> Rows<'scope> + Send + Sync;
+pub type Build = dyn for<'scope> Fn(Vec<Rows<'scope>>, Keep<'scope>, &mut Errors<'scope>) -> Rows<'scope> + Send + Sync;
 
 /// Lets the closure be one for all scopes.
 pub fn builder<F>(build: F) -> Arc<Build>
 where
     F: for<'scope> Fn(Vec<Rows<'scope>>, &mut Errors<'scope>) -> Rows<'scope> + Send + Sync + 'static,
 {
+    Arc::new(move |inputs: Vec<_>, _: Keep, errors: &mut _| build(inputs, errors))
+}
+
+/// The same of an operator whose state can be saved.
+pub fn keeper<F>(build: F) -> Arc<Build>
+where
+    F: for<'scope> Fn(Vec<Rows<'scope>>, Keep<'scope>, &mut Errors<'scope>) -> Rows<'scope> + Send + Sync + 'static,
+{
     Arc::new(build)
+}
+
+/// Where a run begins and ends.
+#[derive(Default)]
+pub struct Part {
+    /// With this state; none: with nothing.
+    pub restored: Vec<Saved>,
+    /// What it holds at the end is saved.
+    pub save: bool,
 }
 
 /// The changes that come out, by time; errors come out as rows of one null.
 pub fn run(workers: usize, widths: &[usize], steps: &[Step], end: Time, build: Arc<Build>) -> BTreeMap<Time, Bag> {
+    run_part(workers, widths, steps, end, build, Part::default()).0
+}
+
+/// The same, and what was saved as of the end.
+pub fn run_part(
+    workers: usize,
+    widths: &[usize],
+    steps: &[Step],
+    end: Time,
+    build: Arc<Build>,
+    part: Part,
+) -> (BTreeMap<Time, Bag>, Vec<Saved>) {
+    let (save, collected) = channel();
+    let save = std::sync::Mutex::new(save);
     let (send, receive) = channel();
     let send = std::sync::Mutex::new(send);
     let (widths, steps) = (widths.to_vec(), steps.to_vec());
+    let part_saves = part.save;
     timely::execute(timely::Config::process(workers), move |worker| {
         let send = send.lock().unwrap().clone();
+        let save = save.lock().unwrap().clone();
+        let saved = std::rc::Rc::new(std::cell::Cell::new(false));
+        let mut told: InputHandle<Time, CapacityContainerBuilder<Vec<Told>>> = InputHandle::new();
         let (index, peers) = (worker.index(), worker.peers());
         let mut handles: Vec<Handle> = widths.iter().map(|_| InputHandle::new()).collect();
         let probe = worker.dataflow::<Time, _, _>(|scope| {
             let inputs = handles.iter_mut().map(|handle| scope.input_from(handle)).collect();
             let mut errors = Errors::default();
-            let rows = build(inputs, &mut errors);
+            let checkpoints = Checkpoints::told(scope.input_from(&mut told));
+            let rows = build(inputs, checkpoints.of(7), &mut errors);
             let faults = errors.take();
             let failed = send.clone();
             let faults = scope.concatenate(faults).unary::<CapacityContainerBuilder<Vec<Updates>>, _, _, _>(
@@ -132,13 +168,22 @@ pub fn run(workers: usize, widths: &[usize], steps: &[Step], end: Time, build: A
                     });
                 }
             });
+            let is_saved = std::rc::Rc::clone(&saved);
+            checkpoints.collect(scope, "operator", vec![out.clone(), faults.clone()], 0, move |time, pieces| {
+                is_saved.set(true);
+                save.send((time, pieces)).unwrap();
+            });
             scope.concatenate([out, faults]).probe().0
         });
         let mut last = 0;
+        if index == 0 {
+            told.send_batch(&mut part.restored.iter().cloned().map(Told::Restore).collect());
+        }
         for (time, input, changes) in &steps {
             // Several times are closed at once, now and then.
             if last != *time && time % 3 != 0 {
                 handles.iter_mut().for_each(|handle| handle.advance_to(*time));
+                told.advance_to(*time);
                 while probe.less_than(&last) {
                     worker.step_or_park(Some(TURN));
                 }
@@ -153,7 +198,12 @@ pub fn run(workers: usize, widths: &[usize], steps: &[Step], end: Time, build: A
             }
         }
         handles.iter_mut().for_each(|handle| handle.advance_to(end));
-        while probe.less_than(&end) {
+        if part.save && index == 0 {
+            told.advance_to(end - 1);
+            told.send(Told::Save);
+        }
+        told.advance_to(end);
+        while probe.less_than(&end) || part.save && index == 0 && !saved.get() {
             worker.step_or_park(Some(TURN));
         }
     })
@@ -165,7 +215,41 @@ pub fn run(workers: usize, widths: &[usize], steps: &[Step], end: Time, build: A
     for (time, row, diff) in receive {
         *changes.entry(time).or_default().entry(row).or_default() += diff;
     }
-    changes
+    let saved: Vec<_> = collected.into_iter().collect();
+    assert!(saved.iter().all(|(time, _)| *time == end - 1) && saved.len() == usize::from(part_saves));
+    (changes, saved.into_iter().flat_map(|(_, pieces)| pieces).collect())
+}
+
+/// As [`run`], but the state is saved on the way, and as many workers as are given go on from it; what was there
+/// comes `again`, or does not.
+pub fn run_saved(
+    (before, after): (usize, usize),
+    widths: &[usize],
+    steps: &[Step],
+    end: Time,
+    build: &Arc<Build>,
+    again: bool,
+) -> BTreeMap<Time, Bag> {
+    let cut = steps[steps.len() / 2].0;
+    let (past, to_come): (Vec<_>, Vec<_>) = steps.iter().cloned().partition(|step| step.0 < cut);
+    let save = Part { save: true, ..Part::default() };
+    let (mut first, saved) = run_part(before, widths, &past, cut, Arc::clone(build), save);
+    let restored = Part { restored: saved, save: false };
+    let (second, _) = run_part(after, widths, &to_come, end, Arc::clone(build), restored);
+    first.retain(|time, _| *time < cut);
+    let mut held = Bag::new();
+    for (row, diff) in first.values().flatten().filter(|_| again) {
+        *held.entry(row.clone()).or_default() -= diff;
+    }
+    // What is restored comes before anything else: by then it takes the place of what was there.
+    let (restored, rest): (Vec<_>, Vec<_>) = second.into_iter().partition(|(time, _)| *time < cut);
+    for (row, diff) in restored.into_iter().flat_map(|(_, bag)| bag) {
+        *held.entry(row).or_default() += diff;
+    }
+    held.retain(|_, diff| *diff != 0);
+    assert!(held.is_empty(), "what is restored is not what was there: {held:?}");
+    first.extend(rest);
+    first
 }
 
 /// All columns as integers: floats in thousandths, decimals by their digits, texts by their length.
@@ -212,11 +296,30 @@ const TURN: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// Compares an operator with `expected`, of the rows of each input at a time.
 pub fn check(widths: &[usize], appended: bool, build: Arc<Build>, expected: impl Fn(&[Vec<Row>], Time) -> Bag) {
+    compare(widths, appended, false, build, expected);
+}
+
+/// The same of an operator whose state is saved, on one number of workers, and restored on another.
+pub fn check_saved(widths: &[usize], appended: bool, build: Arc<Build>, expected: impl Fn(&[Vec<Row>], Time) -> Bag) {
+    compare(widths, appended, false, Arc::clone(&build), &expected);
+    compare(widths, appended, true, build, expected);
+}
+
+fn compare(
+    widths: &[usize],
+    appended: bool,
+    saved: bool,
+    build: Arc<Build>,
+    expected: impl Fn(&[Vec<Row>], Time) -> Bag,
+) {
     for seed in 0..SEEDS {
         let steps = script(&mut Random(seed), widths, appended);
         let end = steps.iter().map(|step| step.0).max().unwrap_or_default() + 20;
         for workers in [1, 3] {
-            let changes = run(workers, widths, &steps, end, Arc::clone(&build));
+            let changes = match saved {
+                true => run_saved((workers, 4 - workers), widths, &steps, end, &build, true),
+                false => run(workers, widths, &steps, end, Arc::clone(&build)),
+            };
             let mut held = Bag::new();
             for time in 0..end {
                 for (row, diff) in changes.get(&time).into_iter().flatten() {

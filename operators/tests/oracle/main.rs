@@ -24,9 +24,11 @@ use velib_operators::map::{Program, map, project};
 use velib_operators::previous::{self, previous};
 use velib_operators::temporal::temporal;
 use velib_operators::topk::topk;
-use velib_operators::{Expr, Keep, Steps};
+use velib_operators::{Expr, Steps};
 
-use crate::harness::{Bag, Random, Row, SEEDS, bag, builder, check, run, schema, script};
+use crate::harness::{
+    Bag, Random, Row, SEEDS, bag, builder, check, check_saved, keeper, run, run_saved, schema, script,
+};
 
 fn column(i: usize) -> Expr {
     Arc::new(Column::new(&format!("c{i}"), i))
@@ -160,19 +162,12 @@ fn accumulated_aggregates_subtract() {
     ];
     for global in [false, true] {
         let functions = functions.clone();
-        let build = builder(move |inputs, errors| {
+        let build = keeper(move |inputs, keep, errors| {
             let group = if global { vec![] } else { vec![0] };
             let grouping = grouping(group, functions.clone(), schema(3));
-            accumulate(
-                inputs.into_iter().next().unwrap(),
-                "accumulate",
-                grouping,
-                &Steps::default(),
-                Keep::nothing(),
-                errors,
-            )
+            accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, &Steps::default(), keep, errors)
         });
-        check(&[3], false, build, move |inputs, _| {
+        check_saved(&[3], false, build, move |inputs, _| {
             bag(groups(&inputs[0], global).into_iter().map(|(key, rows)| {
                 let values: Vec<f64> = rows.iter().filter_map(|row| row[1]).map(|v| v as f64).collect();
                 let n = values.len() as f64;
@@ -210,18 +205,11 @@ fn accumulated_extremes_of_rows_that_only_come() {
         (ordered(true), vec![1, 1], DataType::Int64),
         (Function::Last { descending: false, nulls_first: true }, vec![1, 1], DataType::Int64),
     ];
-    let build = builder(move |inputs, errors| {
+    let build = keeper(move |inputs, keep, errors| {
         let grouping = grouping(vec![0], functions.clone(), schema(2));
-        accumulate(
-            inputs.into_iter().next().unwrap(),
-            "accumulate",
-            grouping,
-            &Steps::default(),
-            Keep::nothing(),
-            errors,
-        )
+        accumulate(inputs.into_iter().next().unwrap(), "accumulate", grouping, &Steps::default(), keep, errors)
     });
-    check(&[2], true, build, |inputs, _| {
+    check_saved(&[2], true, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
             let values = || rows.iter().filter_map(|row| row[1]);
             vec![key, values().min(), values().max(), values().min(), values().max(), values().max()]
@@ -241,7 +229,7 @@ fn means_of_decimals_keep_their_scale() {
         (Function::Avg, vec![1], DataType::Decimal128(14, 6)),
         (Function::Variance { sample: false, root: false }, vec![1], DataType::Float64),
     ];
-    let build = builder(move |inputs, errors| {
+    let build = keeper(move |inputs, keep, errors| {
         let digits = |kind| -> Expr { Arc::new(CastExpr::new(column(1), kind, None)) };
         let hundredths = Arc::new(Literal::new(ScalarValue::Decimal128(Some(25), 10, 2)));
         let decimal = binary(digits(DataType::Decimal128(19, 0)), Op::Multiply, hundredths);
@@ -254,11 +242,11 @@ fn means_of_decimals_keep_their_scale() {
             "accumulate",
             grouping(vec![0], functions.clone(), input.clone()),
             &Steps::default(),
-            Keep::nothing(),
+            keep,
             errors,
         )
     });
-    check(&[2], false, build, |inputs, _| {
+    check_saved(&[2], false, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
             let values: Vec<i64> = rows.iter().filter_map(|row| row[1]).map(|v| v * 25).collect();
             let (n, sum) = (values.len() as i64, values.iter().sum::<i64>());
@@ -276,15 +264,15 @@ fn means_of_decimals_keep_their_scale() {
 
 #[test]
 fn distinct_rows() {
-    let build = builder(|inputs, errors| {
-        distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), &Steps::default(), Keep::nothing(), errors)
+    let build = keeper(|inputs, keep, errors| {
+        distinct(inputs.into_iter().next().unwrap(), "distinct", schema(2), &Steps::default(), keep, errors)
     });
-    check(&[2], false, build, |inputs, _| inputs[0].iter().map(|row| (row.clone(), 1)).collect());
+    check_saved(&[2], false, build, |inputs, _| inputs[0].iter().map(|row| (row.clone(), 1)).collect());
 }
 
 #[test]
 fn groups_leave_when_their_time_is_past() {
-    let build = builder(|inputs, errors| {
+    let build = keeper(|inputs, keep, errors| {
         let time = DataType::Timestamp(TimeUnit::Millisecond, None);
         let input =
             Arc::new(Schema::new(vec![Field::new("t", time.clone(), true), Field::new("v", DataType::Int64, true)]));
@@ -296,10 +284,10 @@ fn groups_leave_when_their_time_is_past() {
             expiry: Some(Age { group: 0, after_ms: 20 }),
             ..grouping(vec![0], vec![(Function::Count, vec![], DataType::Int64)], input)
         };
-        accumulate(rows, "accumulate", grouping, &Steps::default(), Keep::nothing(), errors)
+        accumulate(rows, "accumulate", grouping, &Steps::default(), keep, errors)
     });
     // Nothing comes later than the groups live: each leaves when its time and 20 ms are past.
-    check(&[2], false, build, |inputs, time| {
+    check_saved(&[2], false, build, |inputs, time| {
         let there = |key: Option<i64>| key.is_none_or(|at| at + 22 >= time as i64);
         let groups = groups(&inputs[0], false).into_iter().filter(|(key, _)| there(*key));
         bag(groups.map(|(key, rows)| vec![key.map(|at| at + 2), Some(rows.len() as i64)]))
@@ -377,7 +365,7 @@ fn first_rows_of_each_partition() {
 
 #[test]
 fn rows_are_there_for_their_interval() {
-    let build = builder(|inputs, errors| {
+    let build = keeper(|inputs, keep, errors| {
         let kind = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
         let instant = |i: usize, factor: i64, offset: i64| -> Expr {
             let moment = binary(binary(column(i), Op::Multiply, literal(factor)), Op::Plus, literal(offset));
@@ -389,9 +377,9 @@ fn rows_are_there_for_their_interval() {
         let outputs = vec![column(0), column(1), column(2), instant(1, 4, 0), instant(2, 5, 7)];
         let program = Program { predicates: vec![], outputs: Some(outputs), schema: Arc::new(Schema::new(fields)) };
         let rows = map(inputs.into_iter().next().unwrap(), "map", program, errors);
-        temporal(rows, "temporal", schema(3), Some(3), Some(4), &Steps::default(), Keep::nothing())
+        temporal(rows, "temporal", schema(3), Some(3), Some(4), &Steps::default(), keep)
     });
-    check(&[3], false, build, |inputs, time| {
+    check_saved(&[3], false, build, |inputs, time| {
         let time = time as i64;
         let there = |row: &&Row| row[1].zip(row[2]).is_some_and(|(a, b)| 4 * a <= time && time < 5 * b + 7);
         bag(inputs[0].iter().filter(there).cloned())
@@ -400,9 +388,9 @@ fn rows_are_there_for_their_interval() {
 
 #[test]
 fn each_row_beside_the_one_before() {
-    let build = builder(|inputs, _| {
+    let build = keeper(|inputs, keep, _| {
         let layout = previous::Layout { schema: schema(2), columns: 2, partition: vec![0], order: 1, lags: vec![1] };
-        previous(inputs.into_iter().next().unwrap(), "previous", layout, schema(3), Keep::nothing())
+        previous(inputs.into_iter().next().unwrap(), "previous", layout, schema(3), keep)
     });
     for seed in 0..SEEDS {
         let steps = script(&mut Random(seed), &[2], true);
@@ -416,11 +404,12 @@ fn each_row_beside_the_one_before() {
                 *expected.entry(vec![row[0], row[1], before]).or_default() += 1;
             }
         }
-        for workers in [1, 3] {
-            let changes = run(workers, &[2], &steps, end, Arc::clone(&build));
+        let runs = [1, 3].map(|workers| run(workers, &[2], &steps, end, Arc::clone(&build)));
+        let saved = [(1, 3), (3, 1)].map(|workers| run_saved(workers, &[2], &steps, end, &build, false));
+        for changes in runs.into_iter().chain(saved) {
             let mut held = Bag::new();
             changes.into_values().flatten().for_each(|(row, diff)| *held.entry(row).or_default() += diff);
-            assert_eq!(held, expected, "seed {seed}, {workers} workers");
+            assert_eq!(held, expected, "seed {seed}");
         }
     }
 }
@@ -428,7 +417,7 @@ fn each_row_beside_the_one_before() {
 /// Floats are summed exactly, so what is subtracted is gone.
 #[test]
 fn sums_of_floats_come_back_to_nothing() {
-    let build = builder(|inputs, errors| {
+    let build = keeper(|inputs, keep, errors| {
         let input = Arc::new(Schema::new(vec![
             Field::new("k", DataType::Int64, true),
             Field::new("f", DataType::Float64, true),
@@ -443,10 +432,11 @@ fn sums_of_floats_come_back_to_nothing() {
             "sum",
             grouping(vec![0], vec![(Function::Sum, vec![1], DataType::Float64)], input),
             &Steps::default(),
+            keep,
             errors,
         )
     });
-    check(&[2], false, build, |inputs, _| {
+    check_saved(&[2], false, build, |inputs, _| {
         bag(groups(&inputs[0], false).into_iter().map(|(key, rows)| {
             let values: Vec<i64> = rows.iter().filter_map(|row| row[1]).collect();
             vec![key, (!values.is_empty()).then(|| values.iter().sum::<i64>() * 100)]
