@@ -332,6 +332,9 @@ impl Last {
 
     /// The key of each partition and what its last row carries over, in writing.
     fn save(&mut self) -> Vec<Vec<u8>> {
+        if self.partitions.is_empty() {
+            return vec![];
+        }
         self.put_together();
         let Some(Some(chunk)) = self.chunks.first() else { return vec![] };
         let keys: BinaryArray = match self.keys {
