@@ -36,6 +36,12 @@ pub struct Segment {
     pub entry: Entry,
 }
 
+/// Its checksum is that of what it holds: if it cannot be read all the same, another version wrote it.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    let trailer = bytes.len().checked_sub(TRAILER).map(|body| bytes.split_at(body));
+    trailer.is_some_and(|(body, trailer)| Sha256::digest(body)[..] == trailer[..32] && &trailer[32..] == END)
+}
+
 impl Segment {
     /// As bytes.
     pub fn encode(&self) -> Result<Vec<u8>, LakeError> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::lake::compact::Compacted;
 use crate::metrics;
 
 /// A feed is written.
@@ -9,6 +10,7 @@ pub fn writing(feed: &str) {
     // They are there before anything fails, so that the first time is seen as one.
     metrics::LAKE_FAILURES.with_label_values(&[feed]);
     metrics::LAKE_DAMAGED.with_label_values(&[feed]);
+    metrics::LAKE_COMPACTION_FAILURES.with_label_values(&[feed]);
     metrics::LAKE_WAITING.with_label_values(&[feed]).set(0);
 }
 
@@ -29,4 +31,16 @@ pub fn failed(feed: &str) {
 /// An object cannot be read.
 pub fn damaged(feed: &str) {
     metrics::LAKE_DAMAGED.with_label_values(&[feed]).inc();
+}
+
+/// Hours of a feed have become files, or have gone.
+pub fn compacted(feed: &str, done: &Compacted) {
+    metrics::LAKE_COMPACTED.with_label_values(&[feed]).inc_by(done.snapshots);
+    metrics::LAKE_EXPIRED.with_label_values(&[feed]).inc_by(done.expired);
+    metrics::LAKE_LOGGED.with_label_values(&[feed]).set(done.logged as i64);
+}
+
+/// A feed, or without a name the lake, could not be compacted.
+pub fn compaction_failed(feed: &str) {
+    metrics::LAKE_COMPACTION_FAILURES.with_label_values(&[feed]).inc();
 }
