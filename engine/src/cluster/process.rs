@@ -95,7 +95,8 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         secret: secret.clone(),
     };
     let membership = Membership::start(membership, Arc::clone(&shared))?;
-    let process = Process { settings, workers, secret, url, context, lake, retention, port, store, shared, membership, stop };
+    let process =
+        Process { settings, workers, secret, url, context, lake, retention, port, store, shared, membership, stop };
     let ended = process.generations().await;
     process.membership.leave().await;
     ended

@@ -31,7 +31,7 @@ const PART: (usize, usize) = (20_000, 128 << 20);
 /// Objects that are read or removed at a time.
 const AT_ONCE: usize = 8;
 /// How old a file is that no list names, and no compaction at work will.
-const LEFT: Duration = Duration::from_secs(3_600);
+pub(super) const LEFT: Duration = Duration::from_secs(3_600);
 
 /// Compacts the feeds of a lake, and removes what is older than it is to be kept.
 #[derive(Clone, Debug)]
@@ -148,12 +148,7 @@ impl Compactor {
     ///
     /// # Errors
     /// The store is away, or an object is of a newer version; what was done is done.
-    pub async fn feed(
-        &mut self,
-        feed: &str,
-        now: Time,
-        progress: impl Fn(&Compacted),
-    ) -> Result<Compacted, LakeError> {
+    pub async fn feed(&mut self, feed: &str, now: Time, progress: impl Fn(&Compacted)) -> Result<Compacted, LakeError> {
         let mut done = Compacted::default();
         let listing = self.listing(feed).await?;
         self.finish(feed, &listing).await?;

@@ -22,6 +22,7 @@ mod names;
 pub mod read;
 mod segment;
 mod store;
+pub mod verify;
 
 use std::collections::BTreeMap;
 

@@ -135,8 +135,10 @@ impl Store {
             Some(offset) => self.objects.list_with_offset(Some(folder), offset),
             None => self.objects.list(Some(folder)),
         };
-        let mut found: Vec<_> =
-            found.map_ok(|meta| Object { path: meta.location, bytes: meta.size, written_at: meta.last_modified }).try_collect().await?;
+        let mut found: Vec<_> = found
+            .map_ok(|meta| Object { path: meta.location, bytes: meta.size, written_at: meta.last_modified })
+            .try_collect()
+            .await?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
     }
