@@ -45,16 +45,21 @@ pub fn is_whole(bytes: &[u8]) -> bool {
 impl Segment {
     /// As bytes.
     pub fn encode(&self) -> Result<Vec<u8>, LakeError> {
-        let mut bytes = self.streams().map_err(|error| LakeError::Encode(error.to_string()))?;
+        self.encode_as(FORMAT)
+    }
+
+    /// The same, in the name of a format.
+    pub(super) fn encode_as(&self, format: &str) -> Result<Vec<u8>, LakeError> {
+        let mut bytes = self.streams(format).map_err(|error| LakeError::Encode(error.to_string()))?;
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
         bytes.extend_from_slice(END);
         Ok(bytes)
     }
 
-    fn streams(&self) -> Result<Vec<u8>, ArrowError> {
+    fn streams(&self, format: &str) -> Result<Vec<u8>, ArrowError> {
         let envelope = [
-            ("velib.format", FORMAT.to_owned()),
+            ("velib.format", format.to_owned()),
             ("velib.feed", self.feed.clone()),
             ("velib.seq", self.seq.to_string()),
             ("velib.time", self.entry.time.to_string()),
