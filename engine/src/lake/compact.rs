@@ -216,7 +216,11 @@ impl Compactor {
         if (batch.range.1 - last.first) as usize >= PART.0 {
             return Ok((batch, vec![]));
         }
-        let found = self.lake.part(feed, &last).await?;
+        let found = match self.lake.part(feed, &last).await {
+            // Another one has covered it, and covers this.
+            Err(error) if error.is_missing() => return Ok((batch, vec![])),
+            found => found?,
+        };
         let mut joined = Batch { entries: vec![], ..batch };
         for found in found {
             match found {
@@ -290,8 +294,9 @@ impl Compactor {
             if let Some(damage) = broken {
                 tracing::warn!(feed, object = damage.object, reason = damage.reason, "damaged in the lake");
                 observe::lake::damaged(feed);
-                // The log has all of it: it counts again.
-                if range.clone().eq(covered) {
+                // If the log has all of it, still: it counts again.
+                let logged = self.lake.listing(feed, part.first.saturating_sub(1), None).await?.covered;
+                if range.clone().eq(logged.into_iter().take_while(|seq| range.contains(seq))) {
                     self.lake.store.delete(&part.index(feed)).await?;
                 }
                 continue;
