@@ -96,6 +96,12 @@ fn objects(folder: &std::path::Path) -> BTreeSet<std::path::PathBuf> {
     found
 }
 
+/// Puts a file where its folder may have gone with the last one in it.
+fn put(path: &std::path::Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
 /// Every state that a compaction goes through: what is in the log before, what is there after; files come in their
 /// order, then objects of the log go, then what is superseded goes. At each of them everything is read once, and the
 /// next compaction ends as an undisturbed one does.
@@ -128,10 +134,10 @@ async fn a_compaction_that_ends_at_any_step_is_finished_by_the_next() {
             std::fs::remove_file(path).unwrap();
         }
         for (path, bytes) in &before {
-            std::fs::write(path, bytes).unwrap();
+            put(path, bytes);
         }
         for path in coming.iter().take(steps) {
-            std::fs::write(path, &after[*path]).unwrap();
+            put(path, &after[*path]);
         }
         for path in going.iter().take(steps.saturating_sub(coming.len())) {
             std::fs::remove_file(path).unwrap();
@@ -211,7 +217,7 @@ async fn files_that_are_broken_before_the_log_has_gone_are_made_again() {
     let verified = lake.verify("f", |_| {}).await.unwrap();
     assert_eq!(verified.findings[0].reason, "its checksum does not match its name");
     for (path, bytes) in logs {
-        std::fs::write(path, bytes).unwrap();
+        put(&path, &bytes);
     }
     compactor(&lake).feed("f", LATER, |_| {}).await.unwrap();
     compactor(&lake).feed("f", LATER, |_| {}).await.unwrap();
@@ -224,7 +230,7 @@ async fn files_that_are_broken_before_the_log_has_gone_are_made_again() {
 async fn what_is_too_old_goes_by_the_hour_and_numbers_go_on() {
     let (_folder, lake) = lake();
     let written = write(&lake, "f", &times(18)).await;
-    let kept = |hours| Compactor { retention: Some(Duration::from_secs(hours * 3_600)), ..compactor(&lake) };
+    let kept = |hours: u64| Compactor { retention: Some(Duration::from_secs(hours * 3_600)), ..compactor(&lake) };
     let now = 4 * HOUR + GRACE;
     let done = kept(2).feed("f", now, |_| {}).await.unwrap();
     assert_eq!((done.snapshots, done.expired, done.left), (18, 6, 0));
