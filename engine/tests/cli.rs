@@ -11,7 +11,7 @@ use serde_json::Value;
 use velib_engine::postgres::private::{Durability, Private};
 
 const NOBODY: &str = "http://127.0.0.1:1";
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "demo",
     "run",
     "sql",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 17] = [
     "query",
     "status",
     "scale",
+    "lake",
     "probe",
     "simulate",
     "completions",

@@ -8,6 +8,7 @@ mod control;
 mod demo;
 mod explain;
 mod jobs;
+mod lake;
 mod log;
 mod print;
 mod probe;
@@ -29,6 +30,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::client::{self, Client, ClientError};
+use crate::lake::LakeError;
 use crate::postgres::PostgresError;
 
 const STYLES: Styles = Styles::styled()
@@ -46,7 +48,7 @@ Examples:
   velib submit jobs/bikeshare/occupancy.sql     a job for the cluster
   velib query 'SELECT * FROM occupancy.area_now'
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 cluster or database not reachable.")]
+Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 cluster, database or lake not reachable.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -86,6 +88,7 @@ enum Command {
     Query(query::Args),
     Status(status::Args),
     Scale(scale::Args),
+    Lake(lake::Args),
     Probe(probe::Args),
     Simulate(simulate::Args),
     Completions(completions::Args),
@@ -116,6 +119,7 @@ impl Command {
             Command::Query(args) => query::run(args, format).await,
             Command::Status(args) => status::run(args, format).await,
             Command::Scale(args) => scale::run(args, format).await,
+            Command::Lake(args) => lake::run(args, format).await,
             Command::Probe(args) => probe::run(args).await,
             Command::Simulate(args) => simulate::run(args, format).await,
             Command::Completions(args) => completions::run(args),
@@ -218,6 +222,7 @@ pub fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let away = error.chain().any(|cause| {
         cause.downcast_ref::<ClientError>().is_some_and(ClientError::is_retriable)
+            || cause.downcast_ref::<LakeError>().is_some_and(LakeError::is_retriable)
             || cause
                 .downcast_ref::<PostgresError>()
                 .is_some_and(|error| matches!(error, PostgresError::Connect { .. }) || error.is_retriable())

@@ -17,6 +17,7 @@ use super::port::Port;
 use crate::catalog;
 use crate::config::Settings;
 use crate::lake::Lake;
+use crate::lake::compact::Compactor;
 use crate::metrics;
 use crate::postgres::membership::{Decided, ProcessId, Registration};
 use crate::postgres::{Backoff, PostgresError, Store};
@@ -41,6 +42,7 @@ struct Process {
     url: String,
     context: Context,
     lake: Option<Lake>,
+    retention: Option<Duration>,
     port: Arc<Port>,
     store: Arc<Store>,
     shared: Arc<Shared>,
@@ -55,7 +57,7 @@ struct Process {
 pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> {
     let (host, url, secret) = (whoami::hostname().unwrap_or_default(), settings.database_url()?, settings.secret()?);
     let workers = settings.cluster.workers.max(1);
-    let lake = settings.lake.open()?;
+    let (lake, retention) = (settings.lake.open()?, settings.lake.retention()?);
     let context = Context {
         http: build_client()?,
         wall_clock_ms: {
@@ -93,7 +95,8 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         secret: secret.clone(),
     };
     let membership = Membership::start(membership, Arc::clone(&shared))?;
-    let process = Process { settings, workers, secret, url, context, lake, port, store, shared, membership, stop };
+    let process =
+        Process { settings, workers, secret, url, context, lake, retention, port, store, shared, membership, stop };
     let ended = process.generations().await;
     process.membership.leave().await;
     ended
@@ -175,6 +178,15 @@ impl Process {
         }
     }
 
+    /// Compacts the lake, where there is one, for ever. It may be left at any point.
+    async fn compact(&self) {
+        if let (Some(lake), Some(interval)) = (&self.lake, self.settings.lake.compact_interval()) {
+            let now = Arc::clone(&self.context.wall_clock_ms);
+            Compactor::new(lake.clone(), self.retention).run(interval, move || now()).await;
+        }
+        std::future::pending().await
+    }
+
     /// Leads or follows, until the generation may end.
     async fn work(&self, generation: &Arc<Generation>, number: u64, index: usize) {
         if index > 0 {
@@ -206,6 +218,7 @@ impl Process {
         tokio::select! {
             () = leader.run(ending) => {}
             () = told => {}
+            () = self.compact() => {}
         }
         // It has told all of them to stop.
         let _ = tokio::time::timeout(LEAVE, generation.ended()).await;

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use crate::cluster::checkpoints;
 use crate::lake;
+use crate::source::duration;
 use crate::timeline;
 
 const DEFAULTS: &str = include_str!("default.toml");
@@ -76,6 +77,8 @@ pub struct Sources {
 #[allow(missing_docs)]
 pub struct Lake {
     pub url: String,
+    pub retention: String,
+    pub compact_interval_ms: u64,
 }
 
 /// `[checkpoints]`
@@ -219,6 +222,27 @@ impl Lake {
         let wrong =
             |error: lake::LakeError| ConfigError::Setting { origin: "lake.url".into(), reason: error.to_string() };
         Some(self.url.trim()).filter(|url| !url.is_empty()).map(lake::Lake::open).transpose().map_err(wrong)
+    }
+
+    /// How long snapshots are kept; none: for ever.
+    ///
+    /// # Errors
+    /// It is no length of time, or shorter than an hour.
+    pub fn retention(&self) -> Result<Option<Duration>, ConfigError> {
+        let text = self.retention.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || ConfigError::Setting {
+            origin: "lake.retention".into(),
+            reason: format!("{text:?} is no time of an hour or more: write '400 days', or nothing to keep all"),
+        };
+        duration(text).filter(|kept| *kept >= Duration::from_secs(3_600)).map(Some).ok_or_else(wrong)
+    }
+
+    /// Between two looks for hours that are over; none: nobody looks.
+    pub fn compact_interval(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.compact_interval_ms)).filter(|interval| !interval.is_zero())
     }
 }
 

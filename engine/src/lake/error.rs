@@ -17,6 +17,14 @@ pub enum LakeError {
     /// A file could not be made durable.
     #[error("the lake is not available: {0}")]
     Disk(#[from] std::io::Error),
+    /// An object of another version: nothing is wrong with it.
+    #[error("{object}: {reason}; a newer version of velib wrote it, and has to go on with it")]
+    Unknown {
+        /// Its name in the lake.
+        object: String,
+        /// What is not known.
+        reason: String,
+    },
     /// What is to be stored cannot be encoded.
     #[error("the lake cannot hold it: {0}")]
     Encode(String),
@@ -28,7 +36,7 @@ impl LakeError {
         match self {
             LakeError::Store(error) => !matches!(error, object_store::Error::NotSupported { .. }),
             LakeError::Disk(_) => true,
-            LakeError::Address { .. } | LakeError::Encode(_) => false,
+            LakeError::Address { .. } | LakeError::Unknown { .. } | LakeError::Encode(_) => false,
         }
     }
 

@@ -61,12 +61,14 @@ pub struct Listed {
     pub rows: BTreeMap<String, usize>,
 }
 
-/// The files of some snapshots of an hour, that of the list last, and the part that it makes.
-pub fn encode(feed: &str, hour: u64, entries: &[(Seq, Entry)]) -> Result<(Vec<File>, Part), ArrowError> {
-    let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
-        return Err(ArrowError::InvalidArgumentError("no snapshots".to_owned()));
-    };
-    let (first, last) = (*first, *last);
+/// The files of some snapshots of an hour, that of the list last, and the part that it makes. It has the numbers of
+/// the range (first, last): those that no snapshot has are known to be lost.
+pub fn encode(
+    feed: &str,
+    hour: u64,
+    (first, last): (Seq, Seq),
+    entries: &[(Seq, Entry)],
+) -> Result<(Vec<File>, Part), ArrowError> {
     let mut names: Vec<&String> = entries.iter().flat_map(|(_, entry)| entry.tables.keys()).collect();
     names.sort();
     names.dedup();

@@ -76,6 +76,11 @@ impl Lake {
             Ok(index) => index,
             Err(reason) => return Ok(vec![Found::Damaged(Damage::new(&path, reason))]),
         };
+        self.part_by(feed, part, index).await
+    }
+
+    /// The same, by its list.
+    pub(super) async fn part_by(&self, feed: &str, part: &Part, index: Index) -> Result<Vec<Found>, LakeError> {
         let mut found: Vec<_> = index.holes(part).into_iter().map(|hole| Found::Damaged(lost(feed, hole))).collect();
         let mut files = vec![];
         for (name, file) in &index.files {
@@ -92,6 +97,8 @@ impl Lake {
         let decode = move || {
             let mut entries: BTreeMap<Seq, Entry> = BTreeMap::new();
             let times: BTreeMap<Seq, Time> = index.snapshots.iter().map(|listed| (listed.seq, listed.time)).collect();
+            let bare = index.snapshots.iter().filter(|listed| listed.rows.is_empty());
+            entries.extend(bare.map(|listed| (listed.seq, Entry { time: listed.time, tables: BTreeMap::new() })));
             for (name, path, bytes) in &files {
                 match index.table(name, bytes) {
                     Err(reason) => found.push(Found::Damaged(Damage::new(path, reason))),

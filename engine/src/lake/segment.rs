@@ -36,19 +36,30 @@ pub struct Segment {
     pub entry: Entry,
 }
 
+/// Its checksum is that of what it holds: if it cannot be read all the same, another version wrote it.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    let trailer = bytes.len().checked_sub(TRAILER).map(|body| bytes.split_at(body));
+    trailer.is_some_and(|(body, trailer)| Sha256::digest(body)[..] == trailer[..32] && &trailer[32..] == END)
+}
+
 impl Segment {
     /// As bytes.
     pub fn encode(&self) -> Result<Vec<u8>, LakeError> {
-        let mut bytes = self.streams().map_err(|error| LakeError::Encode(error.to_string()))?;
+        self.encode_as(FORMAT)
+    }
+
+    /// The same, in the name of a format.
+    pub(super) fn encode_as(&self, format: &str) -> Result<Vec<u8>, LakeError> {
+        let mut bytes = self.streams(format).map_err(|error| LakeError::Encode(error.to_string()))?;
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
         bytes.extend_from_slice(END);
         Ok(bytes)
     }
 
-    fn streams(&self) -> Result<Vec<u8>, ArrowError> {
+    fn streams(&self, format: &str) -> Result<Vec<u8>, ArrowError> {
         let envelope = [
-            ("velib.format", FORMAT.to_owned()),
+            ("velib.format", format.to_owned()),
             ("velib.feed", self.feed.clone()),
             ("velib.seq", self.seq.to_string()),
             ("velib.time", self.entry.time.to_string()),

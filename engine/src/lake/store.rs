@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -39,6 +40,15 @@ pub struct Object {
     pub path: Path,
     /// Its size in bytes.
     pub bytes: u64,
+    /// When it was written.
+    pub written_at: DateTime<Utc>,
+}
+
+impl Object {
+    /// Written before so long.
+    pub fn is_older_than(&self, age: Duration) -> bool {
+        Utc::now().signed_duration_since(self.written_at).to_std().is_ok_and(|since| since >= age)
+    }
 }
 
 impl Store {
@@ -125,8 +135,10 @@ impl Store {
             Some(offset) => self.objects.list_with_offset(Some(folder), offset),
             None => self.objects.list(Some(folder)),
         };
-        let mut found: Vec<_> =
-            found.map_ok(|meta| Object { path: meta.location, bytes: meta.size }).try_collect().await?;
+        let mut found: Vec<_> = found
+            .map_ok(|meta| Object { path: meta.location, bytes: meta.size, written_at: meta.last_modified })
+            .try_collect()
+            .await?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
     }

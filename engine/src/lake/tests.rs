@@ -116,7 +116,7 @@ async fn an_hour_in_files_is_what_the_log_said_and_stands_for_it() {
     let (folder, lake) = lake();
     let written = write(&lake, "f", &[1_000, 2_000, 3_000, 4_000, 5_000, 6_000]).await;
     let entries: Vec<_> = (1..).zip(written.iter().cloned()).take(5).collect();
-    let (files, part) = hour::encode("f", 0, &entries).unwrap();
+    let (files, part) = hour::encode("f", 0, (1, 5), &entries).unwrap();
     for file in &files {
         // Until the last one is there, none of them counts.
         assert_eq!(read_on(&mut lake.replay("f", None)).await, (written.clone(), vec![]));

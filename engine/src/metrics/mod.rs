@@ -56,6 +56,14 @@ metrics! {
             "1 if a snapshot waits for the lake after a try that failed; its feed is not polled meanwhile.";
         LAKE_DAMAGED: IntCounterVec["feed"] = "velib_lake_damaged_objects_total",
             "Objects of the lake that were found unreadable or missing. velib lake verify names them.";
+        LAKE_COMPACTED: IntCounterVec["feed"] = "velib_lake_compacted_snapshots_total",
+            "Snapshots that the leader has moved from the log into the files of their hour.";
+        LAKE_EXPIRED: IntCounterVec["feed"] = "velib_lake_expired_snapshots_total",
+            "Snapshots that the leader has removed because they are older than lake.retention.";
+        LAKE_LOGGED: IntGaugeVec["feed"] = "velib_lake_logged_snapshots",
+            "Snapshots in the log after the last compaction: those of the hour that is not over, and little more.";
+        LAKE_COMPACTION_FAILURES: IntCounterVec["feed"] = "velib_lake_compaction_failures_total",
+            "Compactions that failed and are tried again; without a feed: what feeds there are could not be listed.";
     }
     "Checkpoints" {
         CHECKPOINT_DURATION: HistogramVec["job"] = "velib_checkpoint_duration_seconds",

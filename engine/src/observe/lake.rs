@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use velib_operators::Time;
 
+use crate::lake::compact::Compacted;
 use crate::metrics;
 
 /// A feed is written.
@@ -11,6 +12,7 @@ pub fn writing(feed: &str) {
     // They are there before anything fails, so that the first time is seen as one.
     metrics::LAKE_FAILURES.with_label_values(&[feed]);
     metrics::LAKE_DAMAGED.with_label_values(&[feed]);
+    metrics::LAKE_COMPACTION_FAILURES.with_label_values(&[feed]);
     metrics::LAKE_WAITING.with_label_values(&[feed]).set(0);
 }
 
@@ -43,4 +45,16 @@ pub fn saved(job: &str, as_of: Time, bytes: usize, took: Duration) {
 /// It could not be.
 pub fn not_saved(job: &str) {
     metrics::CHECKPOINT_FAILURES.with_label_values(&[job]).inc();
+}
+
+/// Hours of a feed have become files, or have gone.
+pub fn compacted(feed: &str, done: &Compacted) {
+    metrics::LAKE_COMPACTED.with_label_values(&[feed]).inc_by(done.snapshots);
+    metrics::LAKE_EXPIRED.with_label_values(&[feed]).inc_by(done.expired);
+    metrics::LAKE_LOGGED.with_label_values(&[feed]).set(done.logged as i64);
+}
+
+/// A feed, or without a name the lake, could not be compacted.
+pub fn compaction_failed(feed: &str) {
+    metrics::LAKE_COMPACTION_FAILURES.with_label_values(&[feed]).inc();
 }

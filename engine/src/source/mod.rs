@@ -37,6 +37,7 @@ use velib_operators::Time;
 use crate::lake::Lake;
 
 pub use fetch::build_client;
+pub(crate) use settings::duration;
 
 /// The settings of a `CREATE SOURCE`: `(name = value, …)`, values as text.
 pub type Options = BTreeMap<String, String>;

@@ -119,7 +119,8 @@ fn amount(text: &str) -> Option<(f64, String)> {
     Some((number, text[unit..].trim().to_ascii_lowercase()))
 }
 
-fn duration(text: &str) -> Option<Duration> {
+/// A length of time such as `30 s` or `400 days`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = amount(text)?;
     let seconds = match unit.as_str() {
         "ms" => 0.001,

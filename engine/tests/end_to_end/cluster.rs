@@ -100,6 +100,8 @@ pub struct Cluster {
     pub meshes: Vec<String>,
     pub apis: Vec<String>,
     workers: usize,
+    /// Further settings.
+    variables: Vec<(String, String)>,
     http: reqwest::Client,
     /// Some process was killed: the threads of the others that were connected to it panic.
     shaken: bool,
@@ -108,12 +110,18 @@ pub struct Cluster {
 impl Cluster {
     /// None, with a line that says so, where there is no PostgreSQL.
     pub async fn start(processes: usize, workers: usize) -> Cluster {
+        Cluster::start_with(processes, workers, vec![]).await
+    }
+
+    /// The same, with further settings.
+    pub async fn start_with(processes: usize, workers: usize, variables: Vec<(String, String)>) -> Cluster {
         let database = Private::start(None, Durability::ThrowAway).await.unwrap();
         let address = |_| format!("127.0.0.1:{}", free_port());
         let meshes = (0..processes).map(address).collect();
         let apis = (0..processes).map(address).collect();
         let http = velib_engine::source::build_client().unwrap();
-        let mut cluster = Cluster { database, processes: vec![], meshes, apis, workers, http, shaken: false };
+        let mut cluster =
+            Cluster { database, processes: vec![], meshes, apis, workers, variables, http, shaken: false };
         for process in 0..processes {
             cluster.processes.push(Some(cluster.process(process)));
             // Who comes first leads: the tests count on process 0.
@@ -132,12 +140,13 @@ impl Cluster {
         let arguments = ["worker", "--workers", &workers, "--api", api, "--listen", mesh];
         let url = self.database.url();
         // Few snapshots at a time, so that there are many transactions to look between.
-        let variables = [
+        let mut variables = vec![
             ("VELIB_DATABASE_URL", url.as_str()),
             ("VELIB_TIMELINE__IN_FLIGHT", "3"),
             ("VELIB_TIMELINE__TICK_MS", "200"),
             ("VELIB_TIMELINE__PATIENCE_MS", "2000"),
         ];
+        variables.extend(self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         Process::start(&arguments, &variables)
     }
 

@@ -13,6 +13,7 @@ mod feed;
 mod https;
 mod input;
 mod jobs;
+mod lake;
 mod membership;
 mod outages;
 mod prometheus;
