@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::properties::{self, Collections, Properties};
+use super::properties::column;
 use super::{From, Job, Node};
 
 /// What of a job is saved.
@@ -34,23 +34,37 @@ pub fn number(node: &Node) -> u64 {
 /// # Errors
 /// It cannot be: why not.
 pub fn saving(job: &Job) -> Result<Saving, String> {
-    let inputs = job.inputs.iter().map(|input| Properties::of_input(input, false)).collect();
-    let mut known = Collections { inputs, views: vec![] };
     let mut visit = Visit { job, views: vec![], operators: BTreeSet::new() };
     let mut appended = BTreeSet::new();
     for (index, view) in job.views.iter().enumerate() {
         let kind = visit.kind(&view.plan)?;
-        let properties = properties::of(&view.plan, &known);
         if kind == Kind::Appended {
-            if view.retain.is_none_or(|retain| properties.time != Some(retain.column)) {
+            if !view.retain.is_some_and(|retain| is_time(job, &view.plan, retain.column)) {
                 return Err(format!("view {} keeps every row ever appended: give it a retain on its time", view.name));
             }
             appended.insert(index);
         }
-        known.views.push(properties.as_view(&view.name, &view.key, view.retain));
         visit.views.push(kind);
     }
     Ok(Saving { operators: visit.operators, appended })
+}
+
+/// Whether a column of appended rows is the time at which they came, or one before.
+fn is_time(job: &Job, node: &Node, at: usize) -> bool {
+    match node {
+        Node::Get(get) => match get.from {
+            From::Input(index) => job.inputs[index].time_column == Some(get.columns[at]),
+            From::View(index) => is_time(job, &job.views[index].plan, get.columns[at]),
+        },
+        Node::Map(map) => match &map.outputs {
+            Some(outputs) => column(&outputs[at]).is_some_and(|at| is_time(job, &map.input, at)),
+            None => is_time(job, &map.input, at),
+        },
+        Node::Previous(previous) => at < previous.input.schema().fields().len() && is_time(job, &previous.input, at),
+        Node::Temporal(temporal) => is_time(job, &temporal.input, at),
+        Node::Union(union) => union.inputs.iter().all(|input| is_time(job, input, at)),
+        _ => false,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

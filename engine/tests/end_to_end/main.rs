@@ -5,6 +5,7 @@
 //! however it ends.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod checkpoints;
 mod cities;
 mod cluster;
 mod commands;
