@@ -135,12 +135,12 @@ const DUCKDB: &str = "
 import duckdb, sys
 files = f\"read_parquet('{sys.argv[1]}/status/*/*/*/*.parquet', hive_partitioning = true)\"
 lists = f\"read_parquet('{sys.argv[1]}/snapshots/*/*/*/*.parquet', hive_partitioning = true)\"
-rows, squares = duckdb.sql(f'SELECT count(*), sum(bikes * bikes)::bigint FROM {files}').fetchone()
-listed, snapshots = duckdb.sql(f'SELECT sum(status_rows)::bigint, count(DISTINCT snapshot_seq) FROM {lists}').fetchone()
+rows, squares = duckdb.sql(f'SELECT count(*), sum(bikes * bikes)::bigint FROM {files}').fetchall()[0]
+listed, snapshots = duckdb.sql(f'SELECT sum(status_rows)::bigint, count(DISTINCT snapshot_seq) FROM {lists}').fetchall()[0]
 assert rows == listed, (rows, listed)
 # A partition is the hour of the times in it.
 wrong = duckdb.sql(f\"SELECT count(*) FROM {files} WHERE strftime(snapshot_time AT TIME ZONE 'UTC', '%Y-%m-%d %H') \"
-    \"<> strftime(date::date, '%Y-%m-%d') || ' ' || lpad(hour::varchar, 2, '0')\").fetchone()[0]
+    \"<> strftime(date::date, '%Y-%m-%d') || ' ' || lpad(hour::varchar, 2, '0')\").fetchall()[0][0]
 assert wrong == 0, wrong
 print(rows, squares, snapshots)
 ";
