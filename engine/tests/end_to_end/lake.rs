@@ -171,7 +171,9 @@ async fn processes_are_killed_while_the_lake_is_written_and_compacted() {
     let (code, verified) = velib_lake(&["verify"], &variables);
     let findings = verified[0]["findings"].as_array().unwrap();
     assert_eq!(code, 1, "{verified}");
-    assert!(findings.iter().any(|found| Some(found["object"].as_str().unwrap()) == hours[1]["list"].as_str()));
+    assert!(findings.iter().any(|found| found["object"] == hours[1]["list"]), "{verified}");
+    let lost = "the list of its snapshots is not there";
+    assert!(findings.iter().any(|found| found["reason"] == lost), "{verified}");
     assert!(findings.iter().all(|found| found["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty())));
     assert!(verified[0]["snapshots"].as_u64() > Some(0), "{verified}");
 }
