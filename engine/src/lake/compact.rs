@@ -7,7 +7,8 @@
 //!
 //! A snapshot that comes late for an hour that is files already (a clock went back) makes another file of that hour,
 //! with what the last one has as long as there is room: lists that another one covers do not count, and go. Files that
-//! no list names are what an interrupted compaction leaves: they go when they are too old to belong to one at work.
+//! no list names are what an interrupted compaction leaves: they go when they are too old to belong to one at work, and
+//! only if their snapshots are elsewhere. Else it is their list that was lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -181,7 +182,7 @@ impl Compactor {
         done.expired = self.expire(feed, now).await?;
         // A look at every file of the feed: where something was done, and once in any case.
         if done.files + done.expired > 0 || !self.swept.contains(feed) {
-            done.left = self.sweep(feed).await?;
+            done.left = self.sweep(feed, now).await?;
             self.swept.insert(feed.to_owned());
         }
         Ok(done)
@@ -353,14 +354,27 @@ impl Compactor {
         Ok(snapshots)
     }
 
-    /// Removes files that no list names and that have been there for long. Yields how many.
-    async fn sweep(&self, feed: &str) -> Result<u64, LakeError> {
-        let left = self.lake.unlisted(feed, self.left).await?;
-        for path in &left {
-            self.lake.store.delete(path).await?;
+    /// Removes files that no list names and nobody needs. Yields how many.
+    async fn sweep(&self, feed: &str, now: Time) -> Result<u64, LakeError> {
+        let before = self.retention.map(|retention| now.saturating_sub(retention.as_millis() as Time));
+        let mut removed = 0;
+        for file in self.lake.unlisted(feed, self.left).await? {
+            if file.elsewhere || before.is_some_and(|before| file.part.is_before(before)) {
+                self.lake.store.delete(&file.path).await?;
+                removed += 1;
+            }
         }
-        Ok(left.len() as u64)
+        Ok(removed)
     }
+}
+
+/// A file of a table that no list names.
+pub(super) struct Unlisted {
+    pub(super) path: Path,
+    /// As its name says.
+    pub(super) part: Part,
+    /// Its snapshots are in the log or in other files. Else its list is what is missing.
+    pub(super) elsewhere: bool,
 }
 
 /// Where an object of the log goes that cannot be read.
@@ -400,36 +414,41 @@ async fn gather(ahead: &mut Ahead<'_>, now: Time) -> Result<Option<Batch>, LakeE
 }
 
 impl Lake {
-    /// The files of tables of `feed` that no list names, and that are older than so much.
-    pub(super) async fn unlisted(&self, feed: &str, age: Duration) -> Result<Vec<Path>, LakeError> {
-        let mut files: BTreeMap<(u64, Seq, Seq), Vec<(String, Path)>> = BTreeMap::new();
+    /// The files of tables of `feed` that no list names. Those whose snapshots are elsewhere may belong to a compaction
+    /// at work, and are told if they are of that age.
+    pub(super) async fn unlisted(&self, feed: &str, age: Duration) -> Result<Vec<Unlisted>, LakeError> {
+        let mut files = vec![];
         let taken = [LOG, SNAPSHOTS, DAMAGED];
         for relation in self.store.folders(None).await?.into_iter().filter(|name| !taken.contains(&name.as_str())) {
             for object in self.store.list(&Path::from(format!("{relation}/feed={feed}")), None).await? {
-                if let Some(Part { hour, first, last, .. }) = Part::parse(&object.path)
-                    && object.is_older_than(age)
-                {
-                    files.entry((hour, first, last)).or_default().push((relation.clone(), object.path));
-                }
+                files.extend(Part::parse(&object.path).map(|part| (relation.clone(), part, object)));
             }
         }
         // After the files: a list that has come meanwhile is seen.
-        let listing = self.listing(feed, Seq::MAX, None).await?;
-        let lists = listing.parts.iter().chain(&listing.superseded);
-        let lists: BTreeMap<_, _> = lists.map(|part| ((part.hour, part.first, part.last), part)).collect();
+        let Listing { logged, parts, superseded, .. } = self.listing(feed, 0, None).await?;
+        let lists: BTreeMap<_, _> = parts.iter().chain(&superseded).map(|part| (part.range(), part)).collect();
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+        for (relation, part, _) in &files {
+            *counts.entry((relation.clone(), part.range())).or_default() += 1;
+        }
         let mut unlisted = vec![];
-        for (range, mut files) in files {
-            if let Some(part) = lists.get(&range) {
-                let relations: BTreeSet<_> = files.iter().map(|(relation, _)| relation.clone()).collect();
-                if relations.len() == files.len() {
+        for (relation, part, object) in files {
+            if let Some(list) = lists.get(&part.range()) {
+                // Of two of the same range the list says which.
+                if counts[&(relation.clone(), part.range())] == 1 {
                     continue;
                 }
-                // Two of the same range: it says which.
-                let bytes = self.store.get(&part.index(feed)).await?;
-                let Ok(index) = Index::decode(&bytes, part) else { continue };
-                files.retain(|(relation, path)| index.files.get(relation).map(String::as_str) != path.filename());
+                let Ok(index) = Index::decode(&self.store.get(&list.index(feed)).await?, list) else { continue };
+                if index.files.get(&relation).map(String::as_str) == object.path.filename() {
+                    continue;
+                }
             }
-            unlisted.extend(files.into_iter().map(|(_, path)| path));
+            let next = logged.partition_point(|seq| *seq < part.first);
+            let elsewhere = parts.iter().any(|other| other.first <= part.last && part.first <= other.last)
+                || logged.get(next).is_some_and(|seq| *seq <= part.last);
+            if !elsewhere || object.is_older_than(age) {
+                unlisted.push(Unlisted { path: object.path, part, elsewhere });
+            }
         }
         Ok(unlisted)
     }

@@ -5,6 +5,7 @@
 //! - its own snapshot: the answer to an earlier try was lost, and all is well;
 //! - one of an **older** generation, which does not know yet that it is over: its snapshots are part of the log, so the
 //!   newer writer hands them on to its own readers, and goes on after them;
+//! - another one of its own generation: of a reading that was given up while it wrote. It is handed on likewise;
 //! - one of a **newer** generation: this writer is the old one, and stops for ever.
 //!
 //! So everybody's jobs see what the log says, in its order. Times are made to increase beyond what the log has, though
@@ -122,7 +123,7 @@ impl Log {
                 (self.last, self.time) = (seq, entry.time);
                 Ok(Appended::Durable(seq, size))
             }
-            Ok(found) if found.writer < self.lake.writer => {
+            Ok(found) if found.writer <= self.lake.writer => {
                 (self.last, self.time) = (seq, self.time.max(found.entry.time));
                 Ok(Appended::After(found.entry))
             }

@@ -79,6 +79,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// Where it is: other parts of the same differ in their sums only.
+    pub fn range(&self) -> (u64, Seq, Seq) {
+        (self.hour, self.first, self.last)
+    }
+
     /// All that `other` has, and more.
     pub fn covers(&self, other: &Part) -> bool {
         self.first <= other.first && other.last <= self.last && self != other

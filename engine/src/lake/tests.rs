@@ -92,6 +92,18 @@ async fn the_newer_of_two_writers_goes_on_and_the_older_stops() {
 }
 
 #[tokio::test]
+async fn what_the_same_writer_had_given_up_and_is_there_comes_first() {
+    let (_folder, lake) = lake();
+    let (mut given_up, mut log) = (Log::open(&lake, "f").await.unwrap(), Log::open(&lake, "f").await.unwrap());
+    let mut first = entry(1_000, &[("a", 1)], None);
+    assert!(matches!(given_up.append(&mut first).await.unwrap(), Appended::Durable(1, _)));
+    let mut second = entry(2_000, &[("a", 2)], None);
+    assert_eq!(log.append(&mut second).await.unwrap(), Appended::After(first.clone()));
+    assert!(matches!(log.append(&mut second).await.unwrap(), Appended::Durable(2, _)));
+    assert_eq!(read_on(&mut lake.replay("f", None)).await, (vec![first, second], vec![]));
+}
+
+#[tokio::test]
 async fn a_hole_and_a_damaged_object_are_named_and_the_rest_is_read() {
     let (folder, lake) = lake();
     let mut written = write(&lake, "f", &[1_000, 2_000, 3_000, 4_000]).await;

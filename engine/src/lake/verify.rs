@@ -168,10 +168,17 @@ impl Lake {
                 verified.add(Finding { object, reason, remedy });
             }
         }
-        let remedy = "`velib lake compact` removes it: an interrupted one has left it";
-        for path in self.unlisted(feed, LEFT).await? {
-            let (object, reason) = (path.to_string(), "no list of snapshots names it".to_owned());
-            verified.add(Finding { object, reason, remedy });
+        for file in self.unlisted(feed, LEFT).await? {
+            let (reason, remedy) = match file.elsewhere {
+                true => {
+                    ("no list of snapshots names it", "`velib lake compact` removes it: an interrupted one has left it")
+                }
+                false => (
+                    "the list of its snapshots is not there",
+                    "restore the file of the same numbers below snapshots/; without it no job reads these rows",
+                ),
+            };
+            verified.add(Finding { object: file.path.to_string(), reason: reason.to_owned(), remedy });
         }
         Ok(verified)
     }

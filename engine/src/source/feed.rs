@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::future::select_all;
@@ -31,6 +32,8 @@ pub use history::Begin;
 
 /// Events that may wait for a subscriber.
 const QUEUE: usize = 16;
+/// Between two looks for those who have joined while a snapshot is written.
+const JOINED: Duration = Duration::from_millis(100);
 
 /// The live feeds of this process.
 #[derive(Clone, Debug, Default)]
@@ -176,7 +179,7 @@ impl Task {
         let kept = tokio::select! {
             kept = durable.keep(snapshot, &known) => kept.ok(),
             // Nobody waits for it any more. What is in the lake by then stays there.
-            () = all_closed(&self.subscribers) => None,
+            () = nobody(&self.subscribers, &self.feeds, &self.shared) => None,
         };
         match kept {
             Some(snapshots) => snapshots.into_iter().map(Event::Snapshot).collect(),
@@ -236,6 +239,15 @@ async fn any_closed(subscribers: &[mpsc::Sender<Arc<Event>>]) {
 async fn all_closed(subscribers: &[mpsc::Sender<Arc<Event>>]) {
     for subscriber in subscribers {
         subscriber.closed().await;
+    }
+}
+
+/// Waits until all subscribers have gone, and those who have joined since.
+async fn nobody(subscribers: &[mpsc::Sender<Arc<Event>>], feeds: &Feeds, shared: &str) {
+    all_closed(subscribers).await;
+    let waits = || feeds.lock().get(shared).is_some_and(|feed| feed.joining.iter().any(|joined| !joined.is_closed()));
+    while waits() {
+        tokio::time::sleep(JOINED).await;
     }
 }
 

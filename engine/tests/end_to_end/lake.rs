@@ -135,12 +135,12 @@ const DUCKDB: &str = "
 import duckdb, sys
 files = f\"read_parquet('{sys.argv[1]}/status/*/*/*/*.parquet', hive_partitioning = true)\"
 lists = f\"read_parquet('{sys.argv[1]}/snapshots/*/*/*/*.parquet', hive_partitioning = true)\"
-rows, squares = duckdb.sql(f'SELECT count(*), sum(bikes * bikes)::bigint FROM {files}').fetchone()
-listed, snapshots = duckdb.sql(f'SELECT sum(status_rows)::bigint, count(DISTINCT snapshot_seq) FROM {lists}').fetchone()
+rows, squares = duckdb.sql(f'SELECT count(*), sum(bikes * bikes)::bigint FROM {files}').fetchall()[0]
+listed, snapshots = duckdb.sql(f'SELECT sum(status_rows)::bigint, count(DISTINCT snapshot_seq) FROM {lists}').fetchall()[0]
 assert rows == listed, (rows, listed)
 # A partition is the hour of the times in it.
 wrong = duckdb.sql(f\"SELECT count(*) FROM {files} WHERE strftime(snapshot_time AT TIME ZONE 'UTC', '%Y-%m-%d %H') \"
-    \"<> strftime(date::date, '%Y-%m-%d') || ' ' || lpad(hour::varchar, 2, '0')\").fetchone()[0]
+    \"<> strftime(date::date, '%Y-%m-%d') || ' ' || lpad(hour::varchar, 2, '0')\").fetchall()[0][0]
 assert wrong == 0, wrong
 print(rows, squares, snapshots)
 ";
@@ -171,7 +171,9 @@ async fn processes_are_killed_while_the_lake_is_written_and_compacted() {
     let (code, verified) = velib_lake(&["verify"], &variables);
     let findings = verified[0]["findings"].as_array().unwrap();
     assert_eq!(code, 1, "{verified}");
-    assert!(findings.iter().any(|found| Some(found["object"].as_str().unwrap()) == hours[1]["list"].as_str()));
+    assert!(findings.iter().any(|found| found["object"] == hours[1]["list"]), "{verified}");
+    let lost = "the list of its snapshots is not there";
+    assert!(findings.iter().any(|found| found["reason"] == lost), "{verified}");
     assert!(findings.iter().all(|found| found["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty())));
     assert!(verified[0]["snapshots"].as_u64() > Some(0), "{verified}");
 }

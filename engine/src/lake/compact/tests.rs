@@ -167,6 +167,23 @@ async fn a_file_that_was_half_written_under_another_name_goes_when_it_is_old() {
 }
 
 #[tokio::test]
+async fn files_whose_list_was_lost_stay_and_are_read_again_with_it() {
+    let (folder, lake) = lake();
+    let written = write(&lake, "f", &times(12)).await;
+    compactor(&lake).feed("f", LATER, |_| {}).await.unwrap();
+    let list = folder.path().join(&lake.hours("f").await.unwrap()[0].list);
+    let bytes = std::fs::read(&list).unwrap();
+    std::fs::remove_file(&list).unwrap();
+    assert_eq!(compactor(&lake).feed("f", LATER, |_| {}).await.unwrap().left, 0);
+    let found = lake.verify("f", |_| {}).await.unwrap();
+    assert_eq!((found.snapshots, found.findings.len()), (6, 2), "one a relation");
+    assert!(found.findings.iter().all(|finding| finding.reason == "the list of its snapshots is not there"));
+    put(&list, &bytes);
+    assert_eq!(read_on(&mut lake.replay("f", None)).await, (written, vec![]));
+    assert!(lake.verify("f", |_| {}).await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_damaged_or_missing_in_the_log_is_put_aside_and_stays_named() {
     let (folder, lake) = lake();
     let mut written = write(&lake, "f", &times(12)).await;

@@ -64,7 +64,7 @@ impl Durable {
                 Ok(Appended::After(other)) => {
                     tracing::warn!(
                         feed = self.feed,
-                        "another process writes to this feed of the lake: going on after it"
+                        "a snapshot of an earlier writer is in the lake already: going on after it"
                     );
                     out.push(self.source.restore(&self.relations, other.time, other.tables));
                 }
