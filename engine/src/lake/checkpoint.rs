@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use velib_operators::{Saved, Time};
 
+use super::names::CHECKPOINTS;
 use super::{Lake, LakeError};
 use crate::timeline::{Position, SourcePosition};
 
@@ -177,7 +178,7 @@ impl Lake {
 }
 
 fn folder(job: &str) -> Path {
-    Path::from_iter(["checkpoints", &format!("job={job}")])
+    Path::from_iter([CHECKPOINTS, &format!("job={job}")])
 }
 
 fn object(job: &str, upper: Time) -> Path {

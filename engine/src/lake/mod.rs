@@ -6,6 +6,8 @@
 //! ([`hour`], [`compact`]), and the objects of the log go. [`read`] puts the two together again: a feed is the sequence
 //! of its snapshots from any time on, exactly as they were handed out.
 //!
+//! Beside the feeds are the [checkpoints](checkpoint) of jobs.
+//!
 //! A file that lists the snapshots of an hour is what makes the other files of the hour count; it is written last.
 //! So a crash at any point leaves either the log, or the files, or both, and readers leave out of the log what the
 //! files have.
@@ -41,7 +43,7 @@ use self::store::Store;
 pub type Seq = u64;
 
 /// Names that tables cannot have: they are taken by the lake itself.
-const TAKEN: [&str; 3] = [names::LOG, names::SNAPSHOTS, names::DAMAGED];
+const TAKEN: [&str; 4] = [names::LOG, names::SNAPSHOTS, names::DAMAGED, names::CHECKPOINTS];
 
 /// A snapshot as it is stored.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,6 +21,8 @@ pub const HOUR: Time = 3_600_000;
 pub const LOG: &str = "log";
 /// The relation that lists the snapshots of an hour: what it does not list is not there.
 pub const SNAPSHOTS: &str = "snapshots";
+/// The folder of the checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// Where unreadable objects of logs go.
 pub const DAMAGED: &str = "damaged";
 /// The readable part of a feed's name is no longer.
