@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use velib_operators::{Saved, Time};
 
 use crate::lake::Lake;
 use crate::lake::checkpoint::{Checkpoint, Owner};
 use crate::observe;
+use crate::sink::task::Progress;
 use crate::timeline::{Position, Saving};
 use crate::worker::Saves;
 
@@ -43,12 +44,14 @@ pub struct Writer {
     lake: Lake,
     keep: usize,
     owner: Owner,
+    /// How far the tables were at first.
+    shown: Time,
     positions: mpsc::UnboundedReceiver<(Position, OwnedSemaphorePermit)>,
     saved: mpsc::UnboundedReceiver<(Time, Vec<Saved>)>,
 }
 
 /// For the dataflow of a job, its timeline, and a task.
-pub fn write(job: &str, lake: Lake, settings: &Settings, owner: Owner) -> (Saves, Saving, Writer) {
+pub fn write(job: &str, lake: Lake, settings: &Settings, owner: Owner, shown: Time) -> (Saves, Saving, Writer) {
     // There is one at a time, which the semaphore sees to: the channels need no limit of their own.
     let (position, positions) = mpsc::unbounded_channel();
     let (pieces, saved) = mpsc::unbounded_channel();
@@ -58,12 +61,12 @@ pub fn write(job: &str, lake: Lake, settings: &Settings, owner: Owner) -> (Saves
     });
     let (one, last) = (Arc::new(Semaphore::new(1)), (tokio::time::Instant::now(), 0));
     let saving = Saving { every: settings.every, one, positions: position, last };
-    (saves, saving, Writer { job: job.to_owned(), lake, keep: settings.keep, owner, positions, saved })
+    (saves, saving, Writer { job: job.to_owned(), lake, keep: settings.keep, owner, shown, positions, saved })
 }
 
 impl Writer {
-    /// Writes until the job is gone.
-    pub async fn run(mut self) {
+    /// Writes until the job is gone, whose tables are as far as `shown` says.
+    pub async fn run(mut self, shown: watch::Receiver<Progress>) {
         while let Some((position, _one)) = self.positions.recv().await {
             let begun = Instant::now();
             let saved = loop {
@@ -79,7 +82,8 @@ impl Writer {
             let written = match encoded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
                 Ok(bytes) => {
                     let size = bytes.len();
-                    self.lake.save(&self.job, upper, bytes, self.keep).await.map(|()| size)
+                    let shown = shown.borrow().upper.unwrap_or(self.shown);
+                    self.lake.save(&self.job, upper, bytes, self.keep, shown).await.map(|()| size)
                 }
                 Err(error) => Err(error),
             };

@@ -77,7 +77,7 @@ impl RunningJob {
         let name = &prepared.plan.name;
         let (saves, saving, writer, restored) = match around.checkpoints {
             Some(Checkpoints { lake, settings, owner, restored }) => {
-                let (saves, saving, writer) = checkpoints::write(name, lake, &settings, owner);
+                let (saves, saving, writer) = checkpoints::write(name, lake, &settings, owner, around.sink.hold_until);
                 (Some(saves), Some(saving), Some(writer), restored)
             }
             None => (None, None, None, None),
@@ -159,7 +159,7 @@ impl RunningJob {
         });
         tasks.spawn(queues.watch());
         if let Some(writer) = writer {
-            tasks.spawn(writer.run());
+            tasks.spawn(writer.run(sink.progress()));
         }
         Ok(RunningJob { prepared, id, generation: Arc::clone(around.generation), tasks, status, sink, told })
     }

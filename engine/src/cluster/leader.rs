@@ -18,15 +18,15 @@ use super::job::{RunningJob, Surroundings};
 use crate::catalog::{self, Prepared};
 use crate::command::Spec;
 use crate::config::Settings;
-use crate::lake::Lake;
 use crate::lake::checkpoint::{Checkpoint, Owner};
+use crate::lake::{Lake, feed_name};
 use crate::plan::checkpoint::{Saving, saving};
 use crate::postgres::job::{Brief, Desired, Job as StoredJob, Status};
 use crate::postgres::{PostgresError, Store};
 use crate::server::{JobView, Shared};
 use crate::sink::task::CLOSE_LIMIT;
-use crate::source::Context;
 use crate::source::feed::Feeds;
+use crate::source::{Context, Source};
 use crate::timeline::{self, Refused};
 use crate::{metrics, observe};
 
@@ -245,7 +245,12 @@ impl Leader {
             tracing::info!(job = name, reason, "no checkpoints of it: it will begin with its history");
         });
         let Saving { operators, appended } = saving.ok()?;
-        let owner = Owner { created_ms: created.timestamp_millis(), operators, appended };
+        let of = |source: &dyn Source| match source.origin() {
+            Some(origin) => feed_name(&origin.address, &origin.identity),
+            None => feed_name("recording", &source.identity()),
+        };
+        let sources = job.sources.iter().map(|bound| (bound.name.clone(), of(bound.source.as_ref()))).collect();
+        let owner = Owner { created_ms: created.timestamp_millis(), sources, operators, appended };
         let restored = lake.checkpoint(name, &owner, shown).await.unwrap_or_else(|error| {
             tracing::warn!(job = name, %error, "its checkpoints cannot be read: it begins with its history");
             None

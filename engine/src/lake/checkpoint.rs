@@ -34,6 +34,8 @@ const TRAILER: usize = 32 + END.len();
 pub struct Owner {
     /// When the job was first submitted, in milliseconds.
     pub created_ms: i64,
+    /// What its sources are, by name: a hash, as some name secrets.
+    pub sources: BTreeMap<String, String>,
     /// The operators that save, by number.
     pub operators: BTreeSet<u64>,
     /// The views whose rows are only ever added, by index.
@@ -121,17 +123,26 @@ impl Checkpoint {
 }
 
 impl Lake {
-    /// Writes a checkpoint of `job`, as [encoded](Checkpoint::encode), and lets go of all but the last `keep`.
+    /// Writes a checkpoint of `job`, as [encoded](Checkpoint::encode), and lets go of all but the last `keep`, and of
+    /// the last that is no further than its tables, which are at `shown`.
     ///
     /// # Errors
     /// The store is away, refuses, or is full.
-    pub async fn save(&self, job: &str, upper: Time, bytes: Vec<u8>, keep: usize) -> Result<(), LakeError> {
+    pub async fn save(
+        &self,
+        job: &str,
+        upper: Time,
+        bytes: Vec<u8>,
+        keep: usize,
+        shown: Time,
+    ) -> Result<(), LakeError> {
         self.store.put(&object(job, upper), bytes).await?;
         let all = self.uppers(job).await?;
         // Those that are further are of a time that has been taken back with the tables.
         let (before, beyond): (Vec<_>, Vec<_>) = all.into_iter().partition(|other| *other <= upper);
         let old = before.len().saturating_sub(keep.max(1));
-        for upper in before.into_iter().take(old).chain(beyond) {
+        let of_use = before.iter().rev().find(|upper| **upper <= shown).copied();
+        for upper in before.into_iter().take(old).filter(|upper| Some(*upper) != of_use).chain(beyond) {
             self.store.delete(&object(job, upper)).await?;
         }
         Ok(())
@@ -150,7 +161,10 @@ impl Lake {
             match Checkpoint::decode(&bytes) {
                 Ok(checkpoint) if checkpoint.owner == *owner => return Ok(Some(checkpoint)),
                 Ok(_) => {
-                    tracing::info!(job, "its plan is another than that of its checkpoints: it begins with its history");
+                    tracing::info!(
+                        job,
+                        "its plan or a source is another than in its checkpoints: it begins with its history"
+                    );
                     return Ok(None);
                 }
                 Err(reason) => tracing::warn!(job, object = %path, reason, "a checkpoint is of no use"),
@@ -204,7 +218,12 @@ mod tests {
     use crate::lake::tests::entry;
 
     fn checkpoint(upper: Time) -> Checkpoint {
-        let owner = Owner { created_ms: 5, operators: [1, 2].into(), appended: [0].into() };
+        let owner = Owner {
+            created_ms: 5,
+            sources: [("feed".to_owned(), "of a city".to_owned())].into(),
+            operators: [1, 2].into(),
+            appended: [0].into(),
+        };
         let tables = entry(1_000, &[("a", 1), ("b", 2)], Some(&[])).tables;
         let sources = [("feed".to_owned(), SourcePosition { last: 7, tables })].into();
         let saved = vec![Saved { operator: 1, bytes: vec![1, 2, 3] }];
@@ -233,7 +252,7 @@ mod tests {
         let lake = Lake::open(folder.path().to_str().unwrap()).unwrap();
         let owner = checkpoint(1).owner;
         for upper in [10, 20, 30, 40] {
-            lake.save("j", upper, checkpoint(upper).encode().unwrap(), 3).await.unwrap();
+            lake.save("j", upper, checkpoint(upper).encode().unwrap(), 3, upper).await.unwrap();
         }
         let found = async |shown| lake.checkpoint("j", &owner, shown).await.unwrap().map(|found| found.position.upper);
         assert_eq!((found(100).await, found(39).await, found(19).await), (Some(40), Some(30), None));
@@ -246,8 +265,13 @@ mod tests {
         let other = Owner { operators: [3].into(), ..owner.clone() };
         assert!(lake.checkpoint("j", &other, 100).await.unwrap().is_none());
         // The tables went back: so do the checkpoints.
-        lake.save("j", 25, checkpoint(25).encode().unwrap(), 3).await.unwrap();
+        lake.save("j", 25, checkpoint(25).encode().unwrap(), 3, 25).await.unwrap();
         assert_eq!(found(100).await, Some(25));
+        // The tables stay where they are for long: so does what they can go on from.
+        for upper in [30, 40, 50, 60] {
+            lake.save("j", upper, checkpoint(upper).encode().unwrap(), 2, 26).await.unwrap();
+        }
+        assert_eq!((found(26).await, found(45).await, found(100).await), (Some(25), Some(25), Some(60)));
         lake.forget("j").await.unwrap();
         assert_eq!(found(100).await, None);
     }

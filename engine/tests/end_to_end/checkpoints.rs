@@ -117,6 +117,19 @@ async fn jobs_go_on_from_their_checkpoints() {
     }
     assert!(said.contains("a checkpoint is of no use"), "{said}");
     assert!(!said.contains("no checkpoints of it"), "{said}");
+
+    // Another feed under the same name and plan: what was held is not of it.
+    let other = feed::city_of(50, feed::START).await;
+    let mut replacement = submission("critical", "critical", &other.gbfs_url, &other.quartiers_url);
+    replacement["replace"] = json!(true);
+    let (code, answer) = cluster.submit(&replacement).await;
+    assert_eq!(code, 200, "{answer}");
+    eventually("its history alone", async || {
+        let said = cluster.processes.iter().flatten().map(|process| process.said()).collect::<Vec<_>>().concat();
+        let begun = said.lines().any(|line| line.contains("another than in its checkpoints"));
+        if begun { Ok(()) } else { Err(said) }
+    })
+    .await;
     cluster.stop().await;
     assert!(JOBS.iter().all(|job| (1..=3).contains(&checkpoints(lake.path(), job).len())));
 }

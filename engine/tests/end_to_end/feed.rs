@@ -14,7 +14,7 @@ const STEP: i64 = 60;
 const CHANGED: f64 = 0.25;
 const SEED: u64 = 1;
 /// 2024-11-05T07:00:00Z.
-const START: i64 = 1_730_790_000;
+pub const START: i64 = 1_730_790_000;
 
 /// A station, its bikes and its docks, in the order of ids.
 pub type Rows = Vec<(String, i64, i64)>;
