@@ -131,5 +131,5 @@ async fn jobs_go_on_from_their_checkpoints() {
     })
     .await;
     cluster.stop().await;
-    assert!(JOBS.iter().all(|job| (1..=3).contains(&checkpoints(lake.path(), job).len())));
+    assert!(JOBS.iter().all(|job| (1..=4).contains(&checkpoints(lake.path(), job).len())));
 }
