@@ -16,7 +16,7 @@ const JOBS: [&str; 3] = ["critical", "occupancy", "trends"];
 fn submission(job: &str, name: &str, feed: &str, quartiers: &str) -> serde_json::Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../jobs/bikeshare/{job}.sql"));
     let text = std::fs::read_to_string(path).unwrap();
-    let mut parameters = json!({ "feed": feed, "poll": "100 ms", "quartiers": quartiers });
+    let mut parameters = json!({ "feed": feed, "poll": "200 ms", "quartiers": quartiers });
     if job == "critical" {
         parameters["low"] = json!("4");
     }
@@ -50,12 +50,12 @@ async fn jobs_go_on_from_their_checkpoints() {
     let start = wall_clock_ms().to_string();
     let variables = [
         ("VELIB_LAKE__URL", lake.path().to_str().unwrap()),
-        ("VELIB_CHECKPOINTS__INTERVAL_MS", "300"),
+        ("VELIB_CHECKPOINTS__INTERVAL_MS", "500"),
         ("VELIB_CLOCK__SPEED", "600"),
         ("VELIB_CLOCK__START_MS", &start),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut cluster = Cluster::start_with(2, 2, variables.to_vec()).await;
+    let mut cluster = Cluster::start_with(2, 1, variables.to_vec()).await;
     for job in JOBS {
         let (code, answer) = cluster.submit(&submission(job, job, &city.gbfs_url, &city.quartiers_url)).await;
         assert_eq!(code, 201, "{answer}");
