@@ -4,7 +4,8 @@
 //! checkpoints/job=<name>/<upper>.ckpt
 //! ```
 //!
-//! One object each, written whole and never changed: a word and the format, what it says, a SHA-256 and a last word.
+//! One object each, written whole and never changed: a word and the format, what it says; it is
+//! [sealed](super::seal).
 //! It counts when it is there. Numbers have 20 digits, so that names sort as they do.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,17 +18,16 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use velib_operators::{Saved, Time};
 
 use super::names::CHECKPOINTS;
+use super::seal::{End, open, seal};
 use super::{Lake, LakeError};
 use crate::timeline::{Position, SourcePosition};
 
 /// What comes first: the number is that of the format, and of the format of states.
 const BEGIN: &[u8; 8] = b"VELIBCK1";
-const END: &[u8; 8] = b"VELIBEND";
-const TRAILER: usize = 32 + END.len();
+const END: &End = b"VELIBEND";
 
 /// What a checkpoint is of: another job, or another plan, cannot go on from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,12 +85,9 @@ impl Checkpoint {
         let sources = sources.collect::<Result<_, ArrowError>>().map_err(wrong)?;
         let (upper, as_of) = (self.position.upper, self.position.as_of);
         let written = Written { owner: self.owner, upper, as_of, sources, saved: self.saved };
-        let mut bytes =
+        let bytes =
             postcard::to_extend(&written, BEGIN.to_vec()).map_err(|error| LakeError::Encode(error.to_string()))?;
-        let digest = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&digest);
-        bytes.extend_from_slice(END);
-        Ok(bytes)
+        Ok(seal(bytes, END))
     }
 
     /// What `bytes` say.
@@ -98,18 +95,7 @@ impl Checkpoint {
     /// # Errors
     /// In words: they are cut short, altered, or of a format that this version does not know.
     pub fn decode(bytes: &[u8]) -> Result<Checkpoint, String> {
-        let body = bytes.len().checked_sub(TRAILER).filter(|len| *len >= BEGIN.len()).ok_or("it is cut short")?;
-        let (body, trailer) = bytes.split_at(body);
-        let (begin, said) = body.split_at(BEGIN.len());
-        if begin != BEGIN {
-            return Err("its format is not known to this version".to_owned());
-        }
-        if &trailer[32..] != END {
-            return Err("it is cut short".to_owned());
-        }
-        if Sha256::digest(body)[..] != trailer[..32] {
-            return Err("its checksum does not match".to_owned());
-        }
+        let said = open(bytes, END)?.strip_prefix(BEGIN).ok_or("its format is not known to this version")?;
         let written: Written = postcard::from_bytes(said).map_err(|error| format!("it cannot be read: {error}"))?;
         let sources = written.sources.into_iter().map(|(name, source)| {
             let tables = source.tables.into_iter().map(|(relation, bytes)| Ok((relation, from_ipc(&bytes)?)));

@@ -23,6 +23,7 @@ mod hour;
 pub mod log;
 mod names;
 pub mod read;
+mod seal;
 mod segment;
 mod store;
 pub mod verify;

@@ -1,8 +1,7 @@
 //! A snapshot in the log: Arrow IPC streams one after the other, and a checksum.
 //!
 //! The first stream has no columns and says, in the metadata of its schema, what this is: format, feed, number, time,
-//! writer. One stream a table follows, packed with zstd, named by the metadata of its schema. The last 40 bytes are
-//! the SHA-256 of all before them and a word that a half-written object does not have.
+//! writer. One stream a table follows, packed with zstd, named by the metadata of its schema; it is [sealed](super::seal).
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
@@ -15,13 +14,12 @@ use arrow::error::ArrowError;
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
-use sha2::{Digest, Sha256};
 
+use super::seal::{End, open, seal};
 use super::{Entry, LakeError, Seq};
 
 const FORMAT: &str = "1";
-const END: &[u8; 8] = b"VELIBLOG";
-const TRAILER: usize = 32 + END.len();
+const END: &End = b"VELIBLOG";
 
 /// A snapshot as it is in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +36,7 @@ pub struct Segment {
 
 /// Its checksum is that of what it holds: if it cannot be read all the same, another version wrote it.
 pub fn is_whole(bytes: &[u8]) -> bool {
-    let trailer = bytes.len().checked_sub(TRAILER).map(|body| bytes.split_at(body));
-    trailer.is_some_and(|(body, trailer)| Sha256::digest(body)[..] == trailer[..32] && &trailer[32..] == END)
+    open(bytes, END).is_ok()
 }
 
 impl Segment {
@@ -50,11 +47,8 @@ impl Segment {
 
     /// The same, in the name of a format.
     pub(super) fn encode_as(&self, format: &str) -> Result<Vec<u8>, LakeError> {
-        let mut bytes = self.streams(format).map_err(|error| LakeError::Encode(error.to_string()))?;
-        let digest = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&digest);
-        bytes.extend_from_slice(END);
-        Ok(bytes)
+        let bytes = self.streams(format).map_err(|error| LakeError::Encode(error.to_string()))?;
+        Ok(seal(bytes, END))
     }
 
     fn streams(&self, format: &str) -> Result<Vec<u8>, ArrowError> {
@@ -87,15 +81,7 @@ impl Segment {
     /// # Errors
     /// In words: they are cut short, altered, or of a format that this version does not know.
     pub fn decode(bytes: &[u8]) -> Result<Segment, String> {
-        let body = bytes.len().checked_sub(TRAILER).ok_or("it is cut short")?;
-        let (body, trailer) = bytes.split_at(body);
-        if &trailer[32..] != END {
-            return Err("it is cut short".to_owned());
-        }
-        if Sha256::digest(body)[..] != trailer[..32] {
-            return Err("its checksum does not match".to_owned());
-        }
-        Self::read(body).map_err(|error| format!("it cannot be read: {error}"))
+        Self::read(open(bytes, END)?).map_err(|error| format!("it cannot be read: {error}"))
     }
 
     fn read(body: &[u8]) -> Result<Segment, ArrowError> {
