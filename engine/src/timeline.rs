@@ -1,21 +1,27 @@
 //! The timeline of a job: in what order the snapshots of its sources enter, and how time passes.
 //!
-//! Recorded sources come first, merged by their times, and with them what the lake has of live ones. Then the live ones follow the clock: a snapshot
-//! enters at the time of its fetch, made not to go back, and time passes though a feed be silent, so that
-//! a feed that is down holds nobody up. All the sources of a job enter through one process, and time passes for all
-//! of them at once, in [steps](velib_operators::steps): as soon as a live snapshot is in; of recorded ones, as many at
-//! a time as are there, within an hour.
+//! Recorded sources come first, merged by their times, and with them what the lake has of live ones. Then the live ones
+//! follow the clock: a snapshot enters at the time of its fetch, made not to go back, and time passes though a feed be
+//! silent, so that a feed that is down holds nobody up. All the sources of a job enter through one process, and time
+//! passes for all of them at once, in [steps](velib_operators::steps): as soon as a live snapshot is in; of recorded
+//! ones, as many at a time as are there, within an hour.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+mod entered;
+mod position;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use velib_operators::{Saved, Time, Told, Updates};
+use velib_operators::{Saved, Time, Updates};
+
+pub use self::entered::Entered;
+pub use self::position::{Position, Saving, SourcePosition};
 
 use crate::cluster::generation::{Generation, GenerationError};
 use crate::command::JobId;
@@ -48,79 +54,6 @@ const STEP: Time = 3_600_000;
 const STEP_ROWS: usize = 1 << 17;
 /// and follow each other so fast.
 const STEP_WAIT: Duration = Duration::from_millis(20);
-
-/// The timestamps at which something entered, and when that was.
-#[derive(Debug, Default)]
-pub struct Entered {
-    times: Mutex<(VecDeque<(Time, Instant)>, Time)>,
-}
-
-impl Entered {
-    /// Nothing has entered after `as_of`, and what had until then is there again.
-    fn resume(&self, as_of: Time) {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).1 = as_of;
-    }
-
-    fn add(&self, time: Time) {
-        let (times, _) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        if times.back().is_none_or(|last| last.0 != time) {
-            times.push_back((time, Instant::now()));
-        }
-    }
-
-    /// The last timestamp below `upper` at which something entered; 0: none.
-    pub fn as_of(&self, upper: Time) -> Time {
-        let (times, before) = &*self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.iter().rev().find(|entry| entry.0 < upper).map_or(*before, |entry| entry.0)
-    }
-
-    /// How long ago the last timestamp below `upper` entered, if it has not been forgotten.
-    pub fn age(&self, upper: Time) -> Option<Duration> {
-        let (times, _) = &*self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.iter().rev().find(|entry| entry.0 < upper).map(|entry| entry.1.elapsed())
-    }
-
-    /// How many are not below `committed`; the others are forgotten but for the last.
-    pub fn in_flight(&self, committed: Time) -> usize {
-        let (times, before) = &mut *self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(entry) = times.pop_front_if(|entry| entry.0 < committed) {
-            *before = entry.0;
-        }
-        times.len()
-    }
-}
-
-/// Where a timeline was at the end of a step.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Position {
-    /// Everything below this timestamp had entered.
-    pub upper: Time,
-    /// The last timestamp at which something did.
-    pub as_of: Time,
-    /// By name of the source.
-    pub sources: BTreeMap<String, SourcePosition>,
-}
-
-/// Where a source was.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SourcePosition {
-    /// The time of its last snapshot.
-    pub last: Time,
-    /// What it listed, by relation; those that are appended are not among them.
-    pub tables: BTreeMap<String, RecordBatch>,
-}
-
-/// How the state of a job is saved.
-pub struct Saving {
-    /// Not more often than so.
-    pub every: Duration,
-    /// One at a time: whoever writes it gives back what came with the position.
-    pub one: Arc<Semaphore>,
-    /// Where the positions go for which the job's operators have been told to save.
-    pub positions: mpsc::UnboundedSender<(Position, OwnedSemaphorePermit)>,
-    /// When that was last, and as of what.
-    pub last: (Instant, Time),
-}
 
 /// A source of a job, being read.
 pub struct Reader {
@@ -284,31 +217,6 @@ impl Timeline {
         }
         self.status.send_modify(|status| (status.caught_up, status.finished) = (true, true));
         Ok(())
-    }
-
-    /// The state enters, and what the sources listed then.
-    async fn resume(
-        &mut self,
-        opens: impl Iterator<Item = &mut Open>,
-        mut position: Position,
-        saved: Vec<Saved>,
-    ) -> Result<(), GenerationError> {
-        for saved in saved {
-            self.generation.tell(self.id, 0, Told::Restore(saved)).await?;
-        }
-        self.entered.resume(position.as_of);
-        for open in opens {
-            let Some(mut source) = position.sources.remove(&open.reader.name) else { continue };
-            (open.last, open.restored) = (Some(source.last), Some(source.last));
-            for (known, relation) in open.relations.iter_mut().zip(&open.reader.relations) {
-                known.pending.extend(source.tables.remove(&relation.name));
-            }
-            self.enter(open, position.upper - 1).await?;
-            self.status.send_modify(|status| {
-                status.sources.entry(open.reader.name.clone()).or_default().last_snapshot = source.last;
-            });
-        }
-        self.advance(position.upper).await
     }
 
     /// Recorded snapshots, in order of time. Yields the sources, with what has no time and enters with what comes next.
@@ -509,28 +417,6 @@ impl Timeline {
         Ok(())
     }
 
-    /// Has the state saved as of the end of the step, if it is time to.
-    async fn save(&mut self, opens: &[Open], upper: Time) -> Result<(), GenerationError> {
-        let as_of = self.entered.as_of(upper);
-        let Some(saving) = &mut self.saving else { return Ok(()) };
-        let (since, before) = saving.last;
-        if opens.is_empty() || as_of == before || since.elapsed() < saving.every {
-            return Ok(());
-        }
-        let Ok(one) = Arc::clone(&saving.one).try_acquire_owned() else { return Ok(()) };
-        let sources = opens.iter().filter_map(|open| {
-            let listed = open.relations.iter().zip(&open.reader.relations).filter_map(|(known, relation)| {
-                Some((relation.name.clone(), known.current.as_ref()?.contents()?.clone()))
-            });
-            Some((open.reader.name.clone(), SourcePosition { last: open.last?, tables: listed.collect() }))
-        });
-        let position = Position { upper, as_of, sources: sources.collect() };
-        saving.last = (Instant::now(), as_of);
-        // Nobody writes it any more: the job is being stopped.
-        let _ = saving.positions.send((position, one));
-        self.generation.tell(self.id, upper - 1, Told::Save).await
-    }
-
     async fn advance(&self, upper: Time) -> Result<(), GenerationError> {
         self.status.send_modify(|status| status.frontier = upper);
         metrics::FRONTIER.with_label_values(&[&self.job.name]).set(upper as f64 / 1e3);
@@ -542,20 +428,6 @@ impl Timeline {
         let (entered, limit) = (&self.entered, self.settings.in_flight);
         // The sink is gone: the job is about to be stopped, and nobody counts any more.
         let _ = self.committed.wait_for(|committed| entered.in_flight(*committed) < limit).await;
-    }
-}
-
-impl Open {
-    /// What of a snapshot is not in the state that was restored.
-    fn unseen(&self, mut snapshot: Snapshot) -> Option<Snapshot> {
-        if self.restored.is_none_or(|restored| snapshot.time > restored) {
-            return Some(snapshot);
-        }
-        // What is always there may have been changed since; rows were appended once.
-        for (rows, relation) in snapshot.tables.iter_mut().zip(&self.reader.relations) {
-            rows.take_if(|_| relation.appended);
-        }
-        (snapshot.time == 0).then_some(snapshot)
     }
 }
 
