@@ -52,6 +52,7 @@ pub struct Writer {
 
 /// For the dataflow of a job, its timeline, and a task.
 pub fn write(job: &str, lake: Lake, settings: &Settings, owner: Owner, shown: Time) -> (Saves, Saving, Writer) {
+    observe::lake::saving(job);
     // There is one at a time, which the semaphore sees to: the channels need no limit of their own.
     let (position, positions) = mpsc::unbounded_channel();
     let (pieces, saved) = mpsc::unbounded_channel();

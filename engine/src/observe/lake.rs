@@ -35,6 +35,11 @@ pub fn damaged(feed: &str) {
     metrics::LAKE_DAMAGED.with_label_values(&[feed]).inc();
 }
 
+/// The state of a job is to be saved.
+pub fn saving(job: &str) {
+    metrics::CHECKPOINT_FAILURES.with_label_values(&[job]);
+}
+
 /// A checkpoint of a job is written.
 pub fn saved(job: &str, as_of: Time, bytes: usize, took: Duration) {
     metrics::CHECKPOINT_DURATION.with_label_values(&[job]).observe(took.as_secs_f64());
