@@ -35,6 +35,8 @@ pub struct Prepared {
     pub plan: Arc<Job>,
     /// Its sources, in the order of the text.
     pub sources: Vec<Bound>,
+    /// Functions that come with them.
+    pub functions: Vec<Arc<ScalarUDF>>,
     /// The same in writing.
     pub spec: Spec,
 }
@@ -132,10 +134,10 @@ pub fn rebind(spec: Spec) -> Result<Prepared, CatalogError> {
         let kind = statement.connector.clone();
         sources.push(Bound { name, kind, source, relations: offers.relations.clone() });
     }
-    let binding = Binding { resolved: spec.resolved.clone(), bounded, functions };
+    let binding = Binding { resolved: spec.resolved.clone(), bounded, functions: functions.clone() };
     let plan = sql::bind_job(&spec.name, &statements, &binding)?;
     sink::check(&plan)?;
-    Ok(Prepared { plan: Arc::new(plan), sources, spec })
+    Ok(Prepared { plan: Arc::new(plan), sources, functions, spec })
 }
 
 /// The function `<source>_at(lon, lat)` of a source of zones.

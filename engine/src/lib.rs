@@ -20,4 +20,5 @@ pub mod source;
 pub mod sql;
 pub mod timeline;
 pub mod turns;
+pub mod verify;
 pub mod worker;

@@ -335,7 +335,7 @@ CREATE MATERIALIZED VIEW area_hour WITH (key = 'area_id, hour', retain = '2 days
 SELECT
     s.area_id,
     h.hour,
-    to_local_time(h.hour AT TIME ZONE 'Europe/Paris') AS local_hour,
+    h.hour AT TIME ZONE 'Europe/Paris' AS local_hour,
     s.area,
     count(*) AS stations,
     sum(h.bikes) AS bikes,

@@ -22,6 +22,7 @@ pub mod errors;
 pub mod exact;
 pub mod exchange;
 pub mod held;
+pub mod iterate;
 pub mod join;
 pub mod map;
 pub mod output;
@@ -35,6 +36,7 @@ pub mod stash;
 pub mod steps;
 pub mod temporal;
 pub mod topk;
+pub mod unnest;
 pub mod updates;
 pub mod window;
 

@@ -19,6 +19,7 @@ mod simulate;
 mod sql;
 mod status;
 mod submit;
+mod verify;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -88,6 +89,7 @@ enum Command {
     Query(query::Args),
     Status(status::Args),
     Scale(scale::Args),
+    Verify(verify::Args),
     Lake(lake::Args),
     Probe(probe::Args),
     Simulate(simulate::Args),
@@ -118,6 +120,7 @@ impl Command {
             Command::Explain(args) => explain::run(args, format).await,
             Command::Query(args) => query::run(args, format).await,
             Command::Status(args) => status::run(args, format).await,
+            Command::Verify(args) => verify::run(args, format).await,
             Command::Scale(args) => scale::run(args, format).await,
             Command::Lake(args) => lake::run(args, format).await,
             Command::Probe(args) => probe::run(args).await,

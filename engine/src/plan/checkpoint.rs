@@ -90,9 +90,10 @@ impl Visit<'_> {
                     From::Input(index) if self.job.inputs[index].appended => Kind::Appended,
                     From::Input(_) => Kind::Listed,
                     From::View(index) => self.views[index],
+                    From::Rounds => Kind::Listed,
                 });
             }
-            Node::Map(_) => return Ok(children[0]),
+            Node::Map(_) | Node::Unnest(_) => return Ok(children[0]),
             Node::Union(_) if children.iter().all(|kind| *kind == Kind::Appended) => return Ok(Kind::Appended),
             _ if !appended => return Ok(Kind::Listed),
             Node::Previous(_) => Kind::Appended,
@@ -103,6 +104,7 @@ impl Visit<'_> {
             Node::TopK(_) => return Err("the first rows by an order of appended rows".to_owned()),
             Node::Window(_) => return Err("window functions over appended rows".to_owned()),
             Node::Aggregate(_) => return Err("an aggregate that needs all rows of its group".to_owned()),
+            Node::Iterate(_) => return Err("a recursion over appended rows".to_owned()),
             Node::Constant(_) => Kind::Listed,
         };
         self.operators.insert(number(node));

@@ -6,13 +6,16 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Literal};
 use velib_operators::Expr;
 use velib_operators::accumulate::Age;
 
 use super::properties::{Unbounded, column};
 use super::{Join, JoinKind, Node, Retain, Temporal};
+use crate::sql::TIMEZONE;
 
 /// Lets the groups of `node` leave memory by `retain`: finds the groupings that its column comes from.
 ///
@@ -20,6 +23,13 @@ use super::{Join, JoinKind, Node, Retain, Temporal};
 /// The column is computed, so that no grouping knows its age.
 pub fn expire(node: &mut Node, retain: Retain) -> Result<(), Unbounded> {
     let name = node.schema().field(retain.column).name().clone();
+    if is_local(node, retain.column) {
+        return Err(Unbounded {
+            reason: format!("cannot retain by {name}: what the clocks of a time zone show does not tell a row's age"),
+            remedy: "group by the moment too, as in date_trunc('hour', observed_at), and name that in retain_column"
+                .to_owned(),
+        });
+    }
     if holds_groups(node) && !expire_column(node, retain.column, retain.after_ms) {
         return Err(Unbounded {
             reason: format!("cannot retain by {name}: it is no column that the rows are grouped by"),
@@ -27,6 +37,33 @@ pub fn expire(node: &mut Node, retain: Retain) -> Result<(), Unbounded> {
         });
     }
     Ok(())
+}
+
+/// Whether `column` is, or comes from, what `AT TIME ZONE` makes of a moment.
+fn is_local(node: &Node, at: usize) -> bool {
+    let of = |expr: &Expr, input: &Node| {
+        let calls = expr.exists(|e| Ok(e.downcast_ref::<ScalarFunctionExpr>().is_some_and(|f| f.name() == TIMEZONE)));
+        let local = matches!(expr.data_type(&input.schema()), Ok(DataType::Timestamp(_, None)));
+        (calls.unwrap_or_default() && local) || column(expr).is_some_and(|below| is_local(input, below))
+    };
+    match node {
+        Node::Accumulate(n) => n.group.get(at).is_some_and(|group| of(group, &n.input)),
+        Node::Aggregate(n) => n.group.get(at).is_some_and(|group| of(group, &n.input)),
+        Node::Map(n) => match &n.outputs {
+            None => is_local(&n.input, at),
+            Some(outputs) => of(&outputs[at], &n.input),
+        },
+        Node::Join(n) => {
+            let width = n.left.schema().fields().len();
+            if at < width { is_local(&n.left, at) } else { is_local(&n.right, at - width) }
+        }
+        Node::Union(n) => n.inputs.iter().any(|input| is_local(input, at)),
+        Node::Temporal(n) => is_local(&n.input, at),
+        Node::TopK(n) => is_local(&n.input, at),
+        Node::Window(n) if at < n.input.schema().fields().len() => is_local(&n.input, at),
+        Node::Previous(n) if at < n.input.schema().fields().len() => is_local(&n.input, at),
+        _ => false,
+    }
 }
 
 /// Groups that a temporal filter hides for good leave memory a little later.
@@ -89,7 +126,12 @@ fn expire_column(node: &mut Node, at: usize, after_ms: u64) -> bool {
         Node::Previous(n) if at < n.input.schema().fields().len() => expire_column(&mut n.input, at, after_ms),
         Node::Union(n) => n.inputs.iter_mut().all(|input| expire_column(input, at, after_ms)),
         Node::Get(_) | Node::Constant(_) => false,
-        Node::Aggregate(_) | Node::TopK(_) | Node::Window(_) | Node::Previous(_) => false,
+        Node::Aggregate(_)
+        | Node::TopK(_)
+        | Node::Window(_)
+        | Node::Previous(_)
+        | Node::Unnest(_)
+        | Node::Iterate(_) => false,
     }
 }
 

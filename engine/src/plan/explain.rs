@@ -71,6 +71,12 @@ fn graph(node: &Node, job: &Job, names: &mut Names, next: &mut usize, out: &mut 
         return match get.from {
             From::Input(index) => format!("i{index}"),
             From::View(index) => format!("v{index}"),
+            From::Rounds => {
+                let id = format!("n{next}");
+                *next += 1;
+                let _ = writeln!(out, "  {id}([{}])", quoted(&get.name));
+                id
+            }
         };
     }
     let id = format!("n{next}");
@@ -118,7 +124,7 @@ fn line(node: &Node, job: &Job) -> String {
             let columns: Vec<&str> = get.schema.fields().iter().map(|f| f.name().as_str()).collect();
             let appended = match get.from {
                 From::Input(index) => job.inputs.get(index).is_some_and(|i| i.appended),
-                From::View(_) => false,
+                From::View(_) | From::Rounds => false,
             };
             let appended = if appended { ", append-only" } else { "" };
             format!("{kind} {} ({}){appended}", get.name, columns.join(", "))
@@ -172,13 +178,20 @@ fn line(node: &Node, job: &Job) -> String {
             format!("{kind} lag of {}{}", list(&previous.lags, ", "), by_partition(&previous.partition))
         }
         Node::Union(union) => format!("{kind} of {}", count(union.inputs.len(), "input")),
+        Node::Unnest(unnest) => {
+            let schema = unnest.input.schema();
+            let names: Vec<String> = unnest.lists.iter().map(|at| tidy(schema.field(*at).name())).collect();
+            format!("{kind} {}", names.join(", "))
+        }
+        Node::Iterate(iterate) => format!("{kind}{}", if iterate.distinct { " distinct" } else { "" }),
     }
 }
 
 /// What an operator keeps in memory, and why.
 fn held(node: &Node, name: &str) -> Vec<String> {
     match node {
-        Node::Get(_) | Node::Constant(_) | Node::Map(_) | Node::Union(_) => vec![],
+        Node::Get(_) | Node::Constant(_) | Node::Map(_) | Node::Union(_) | Node::Unnest(_) => vec![],
+        Node::Iterate(_) => vec![format!("holds the rows of all rounds for {name}")],
         Node::Temporal(_) => vec![format!("holds rows until their time is past, for {name}")],
         Node::Join(join) => {
             let side = |which: &str, keys: &[Expr]| {

@@ -116,6 +116,10 @@ pub enum Node {
     Previous(Box<Previous>),
     /// All the rows of all the inputs.
     Union(Union),
+    /// A row for each item of lists.
+    Unnest(Box<Unnest>),
+    /// What follows from rows again and again, until nothing new does.
+    Iterate(Box<Iterate>),
 }
 
 /// Reads a collection.
@@ -138,6 +142,8 @@ pub enum From {
     Input(usize),
     /// Index into `Job::views`, less than the reader's own.
     View(usize),
+    /// In the step of an [`Iterate`]: what it has so far.
+    Rounds,
 }
 
 /// Filter, then project.
@@ -262,6 +268,30 @@ pub struct Union {
     pub schema: SchemaRef,
 }
 
+/// `unnest(list)`: as many rows as the longest list of a row has items, of shorter ones null.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Unnest {
+    pub input: Node,
+    /// The columns of the input that are lists to be taken apart.
+    pub lists: Vec<usize>,
+    /// The column of the input that each column comes from.
+    pub columns: Vec<usize>,
+    pub schema: SchemaRef,
+}
+
+/// `WITH RECURSIVE`: the rows of `base`, those that `step` makes of them, those that it makes of these, and so on.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Iterate {
+    pub base: Node,
+    /// Reads [`From::Rounds`].
+    pub step: Node,
+    /// `UNION`: each row once, so that rounds end where nothing new is found.
+    pub distinct: bool,
+    pub schema: SchemaRef,
+}
+
 impl Node {
     /// The columns of the rows.
     pub fn schema(&self) -> SchemaRef {
@@ -277,6 +307,8 @@ impl Node {
             Node::Window(n) => n.schema.clone(),
             Node::Previous(n) => n.schema.clone(),
             Node::Union(n) => n.schema.clone(),
+            Node::Unnest(n) => n.schema.clone(),
+            Node::Iterate(n) => n.schema.clone(),
         }
     }
 }

@@ -52,7 +52,7 @@ pub fn is_of(name: &str, job: &str) -> bool {
     name.strip_prefix(job).is_some_and(|rest| rest.starts_with('.'))
 }
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 14] = [
     "get",
     "constant",
     "map",
@@ -65,6 +65,8 @@ const KINDS: [&str; 12] = [
     "window",
     "previous",
     "union",
+    "unnest",
+    "iterate",
 ];
 
 impl Node {
@@ -83,6 +85,8 @@ impl Node {
             Node::Window(_) => "window",
             Node::Previous(_) => "previous",
             Node::Union(_) => "union",
+            Node::Unnest(_) => "unnest",
+            Node::Iterate(_) => "iterate",
         }
     }
 }

@@ -14,7 +14,7 @@ use velib_operators::{Expr, Row, RowCodec};
 
 use super::expire::column_and_offset;
 use super::show::length;
-use super::{Accumulate, From, Input, Join, JoinKind, Map, Node, Retain, Temporal, TopK};
+use super::{Accumulate, From, Input, Iterate, Join, JoinKind, Map, Node, Retain, Temporal, TopK};
 
 /// What is known of the rows of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,6 +132,7 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
             let whole = match get.from {
                 From::Input(index) => &read.inputs[index],
                 From::View(index) => &read.views[index],
+                From::Rounds => &Properties::default(),
             };
             whole.column_map(|c| get.columns.iter().position(|kept| *kept == c))
         }
@@ -174,7 +175,19 @@ pub fn of(node: &Node, read: &Collections) -> Properties {
                 leaving: inputs.into_iter().flat_map(|p| p.leaving).collect(),
             }
         }
+        Node::Unnest(unnest) => {
+            let kept = |c: usize| unnest.columns.iter().position(|from| *from == c && !unnest.lists.contains(&c));
+            Properties { keys: vec![], ..of(&unnest.input, read).column_map(kept) }
+        }
+        Node::Iterate(iterate) => of_iterate(iterate, read),
     }
+}
+
+/// Rows that follow from others, of which no column tells when they go.
+fn of_iterate(iterate: &Iterate, read: &Collections) -> Properties {
+    let (base, step) = (of(&iterate.base, read), of(&iterate.step, read));
+    let keys = if iterate.distinct { vec![(0..iterate.schema.fields().len()).collect()] } else { vec![] };
+    Properties { keys, leaving: ageless(&[base.leaving, step.leaving].concat()), ..Properties::default() }
 }
 
 /// Whether rows are hidden before they leave.
@@ -342,6 +355,7 @@ fn check_state(node: &Node, read: &Collections) -> Result<(), Unbounded> {
             Some(side) => hold(side, ", to join it", &format!("{by_time}, or aggregate it before the join")),
             None => Ok(()),
         },
+        Node::Iterate(n) if grows(&n.base) || reads_growing(&n.step, read) => hold(node, ", to go on from it", by_time),
         Node::Aggregate(n) if grows(&n.input) => {
             let names: Vec<&str> = n.aggregates.iter().map(|a| a.function.fun().name()).collect();
             hold(
@@ -374,6 +388,11 @@ fn check_state(node: &Node, read: &Collections) -> Result<(), Unbounded> {
         ),
         _ => Ok(()),
     }
+}
+
+/// Whether rows that grow without end are read anywhere in `node`.
+fn reads_growing(node: &Node, read: &Collections) -> bool {
+    of(node, read).grows || node.children().into_iter().any(|child| reads_growing(child, read))
 }
 
 fn sources_of(node: &Node) -> String {

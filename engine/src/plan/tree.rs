@@ -16,6 +16,8 @@ impl Node {
             Node::Window(n) => vec![&n.input],
             Node::Previous(n) => vec![&n.input],
             Node::Union(n) => n.inputs.iter().collect(),
+            Node::Unnest(n) => vec![&n.input],
+            Node::Iterate(n) => vec![&n.base, &n.step],
         }
     }
 
@@ -32,6 +34,8 @@ impl Node {
             Node::Window(n) => vec![&mut n.input],
             Node::Previous(n) => vec![&mut n.input],
             Node::Union(n) => n.inputs.iter_mut().collect(),
+            Node::Unnest(n) => vec![&mut n.input],
+            Node::Iterate(n) => vec![&mut n.base, &mut n.step],
         }
     }
 }

@@ -32,6 +32,11 @@ impl Columns {
         Columns { input: input.clone(), outputs: vec![], fields: vec![] }
     }
 
+    /// The columns of these numbers.
+    pub fn kept(columns: &[usize]) -> Vec<Expr> {
+        columns.iter().map(|at| Arc::new(Column::new("", *at)) as Expr).collect()
+    }
+
     /// Adds `expr` as a column of its own, and tells where.
     pub fn append(&mut self, expr: Expr) -> usize {
         let kind = expr.data_type(&self.input).expect("the planner typed it");

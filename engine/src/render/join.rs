@@ -16,7 +16,7 @@ impl<'scope> Render<'_, 'scope> {
         join(&left, &right, name, on, &mut self.errors)
     }
 
-    fn side(&mut self, node: &Node, keys: &[Expr], name: &str) -> Side<'scope> {
+    pub(super) fn side(&mut self, node: &Node, keys: &[Expr], name: &str) -> Side<'scope> {
         let rows = self.node(node);
         let mut columns = Columns::of(&node.schema());
         let own = node.schema().fields().len();

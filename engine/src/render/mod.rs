@@ -5,6 +5,7 @@
 
 mod expressions;
 mod grouping;
+mod iterate;
 mod join;
 mod ordered;
 
@@ -15,6 +16,7 @@ use timely::dataflow::{Scope, Stream};
 use velib_operators::accumulate::Age;
 use velib_operators::map::{Program, map, project};
 use velib_operators::output::{self, Closed};
+use velib_operators::unnest::unnest;
 use velib_operators::{Checkpoints, Errors, Expr, Keep, Rows, Saved, Steps, Time, Told, Updates, temporal};
 
 use crate::plan::checkpoint::{number, saving};
@@ -110,6 +112,7 @@ impl<'scope> Render<'_, 'scope> {
                 let rows = match get.from {
                     From::Input(i) => self.inputs[i].clone(),
                     From::View(i) => self.views[&i].clone(),
+                    From::Rounds => unreachable!("it is rendered with its recursion"),
                 };
                 project(rows, get.columns.clone(), get.schema.clone())
             }
@@ -129,6 +132,11 @@ impl<'scope> Render<'_, 'scope> {
                 let inputs: Vec<_> = node.inputs.iter().map(|input| self.node(input)).collect();
                 self.scope.concatenate(inputs)
             }
+            Node::Unnest(node) => {
+                let (lists, columns) = (node.lists.clone(), node.columns.clone());
+                unnest(self.node(&node.input), name, lists, columns, node.schema.clone())
+            }
+            Node::Iterate(node) => self.iterate(node, name),
         }
     }
 

@@ -50,6 +50,8 @@ impl Object {
 #[derive(Default)]
 pub(super) struct Catalog {
     objects: Vec<Object>,
+    /// In the order in which they were created: each may call those before it.
+    functions: Vec<(String, Statement)>,
 }
 
 impl Catalog {
@@ -69,6 +71,33 @@ impl Catalog {
     /// Adds what was checked to be new.
     pub fn add(&mut self, object: Object) {
         self.objects.push(object);
+    }
+
+    /// The functions, in their order.
+    pub fn functions(&self) -> impl Iterator<Item = &Statement> {
+        self.functions.iter().map(|(_, statement)| statement)
+    }
+
+    /// Adds a function, which was checked.
+    pub fn add_function(&mut self, name: &str, statement: &Statement) -> Result<(), ShellError> {
+        if self.functions.iter().any(|(other, _)| other == name) {
+            return Err(ShellError::Refused(format!("function \"{name}\" already exists")));
+        }
+        self.functions.push((name.to_owned(), statement.clone()));
+        Ok(())
+    }
+
+    /// Forgets a function. Views that call it and are kept up to date go on; others cannot be asked any more.
+    pub fn remove_function(&mut self, name: &str) -> Result<(), ShellError> {
+        let place = self.functions.iter().position(|(other, _)| other == name);
+        let place = place.ok_or_else(|| ShellError::Refused(format!("function \"{name}\" does not exist")))?;
+        self.functions.remove(place);
+        Ok(())
+    }
+
+    /// Whether there is a relation or function of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.find(name).is_some() || self.functions.iter().any(|(other, _)| other == name)
     }
 
     /// No relation has the name yet.
@@ -148,7 +177,7 @@ impl Catalog {
     }
 
     fn surroundings(&self, statement: &Statement) -> (Vec<Statement>, Binding) {
-        let (mut resolved, mut statements) = (BTreeMap::new(), vec![]);
+        let (mut resolved, mut statements) = (BTreeMap::new(), self.functions().cloned().collect::<Vec<_>>());
         for object in self.read_by(statement, true) {
             match object {
                 Object::Table(name, table) => {
@@ -164,6 +193,7 @@ impl Catalog {
     /// A session in which `statement` can be planned, without rows.
     pub fn session_of_schemas(&self, statement: &Statement) -> Result<Session, ShellError> {
         let mut session = Session::new(&[], 0);
+        self.functions().try_for_each(|function| session.add_function(function))?;
         for object in self.read_by(statement, false) {
             match object {
                 Object::Table(name, table) => session.add_table(name, table.schema(), vec![])?,

@@ -139,7 +139,16 @@ impl Shell {
             Kind::Insert { .. } | Kind::Update { .. } | Kind::Delete { .. } => self.change(statement).await,
             Kind::CreateTable { .. } => self.create_table(statement),
             Kind::CreateView { .. } => self.create_view(statement).await,
-            Kind::Drop { what, name } => {
+            Kind::CreateFunction { name, .. } => {
+                self.catalog.session_of_schemas(statement)?.add_function(statement)?;
+                self.catalog.add_function(name, statement).map(|()| Answer::done())
+            }
+            Kind::Set => Ok(Answer::done()),
+            Kind::Drop { name, if_exists: true, .. } if !self.catalog.contains(name) => Ok(Answer::done()),
+            Kind::Drop { what, name, .. } if what == "function" => {
+                self.catalog.remove_function(name).map(|()| Answer::done())
+            }
+            Kind::Drop { what, name, .. } => {
                 if let Some(view) = self.catalog.remove(what, name)? {
                     self.generation.remove(view.id()).await?;
                 }
@@ -203,6 +212,7 @@ impl Shell {
     /// The relations that `statement` names, as they are now, for DataFusion.
     async fn session(&self, statement: &Statement) -> Result<Session, ShellError> {
         let mut session = Session::new(&[], self.now);
+        self.catalog.functions().try_for_each(|function| session.add_function(function))?;
         for object in self.catalog.read_by(statement, false) {
             match object {
                 Object::Table(name, table) => session.add_table(name, table.schema(), table.batches().to_vec())?,
@@ -246,7 +256,12 @@ impl Shell {
     }
 
     fn create_table(&mut self, statement: &Statement) -> Result<Answer, ShellError> {
-        let Kind::CreateTable { name, options, .. } = &statement.kind else { unreachable!("the caller looked") };
+        let Kind::CreateTable { name, options, if_not_exists, .. } = &statement.kind else {
+            unreachable!("the caller looked")
+        };
+        if *if_not_exists && self.catalog.contains(name) {
+            return Ok(Answer::done());
+        }
         self.catalog.check_free(name)?;
         let (schema, key) = Session::new(&[], self.now).columns(statement)?;
         let table = Table::new(schema, key, options).map_err(ShellError::Refused)?;

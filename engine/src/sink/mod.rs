@@ -33,7 +33,7 @@ pub use error::{SinkError, Unsupported};
 pub use memory::MemorySink;
 pub use merge::{Merge, Settled};
 pub use postgres::PostgresSink;
-pub use table::check;
+pub use table::{MULTIPLICITY, check};
 pub use task::SinkHandle;
 
 use arrow::array::{Int64Array, RecordBatch};

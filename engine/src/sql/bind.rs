@@ -10,6 +10,7 @@ use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::sql::sqlparser::ast::Query;
 use velib_operators::RowCodec;
 
+use super::depth::{deep, is_too_deep};
 use super::error::{SqlError, did_you_mean};
 use super::functions::{check_deterministic, planning_state};
 use super::lower::Lowering;
@@ -38,11 +39,13 @@ pub struct Binding {
 /// # Errors
 /// The first statement that cannot be bound or maintained, why, and what to write instead.
 pub fn bind_job(name: &str, statements: &[Statement], binding: &Binding) -> Result<Job, SqlError> {
-    let mut binder = Binder::new(binding);
-    for statement in statements {
-        binder.statement(statement)?;
-    }
-    Ok(binder.job(name))
+    deep(|| {
+        let mut binder = Binder::new(binding);
+        for statement in statements {
+            binder.statement(statement)?;
+        }
+        Ok(binder.job(name))
+    })
 }
 
 /// Plans one query (a `SELECT`, or an `EXPLAIN` of one) as if it were the last view of that text, named `query`.
@@ -53,13 +56,15 @@ pub fn bind_query(statements: &[Statement], query: &Statement, binding: &Binding
     let (Kind::Select(ast) | Kind::Explain(Explained::Query(ast))) = &query.kind else {
         return Err(query.error("this is no query", Some("a query begins with SELECT".to_owned())));
     };
-    let mut binder = Binder::new(binding);
-    for statement in statements {
-        binder.statement(statement)?;
-    }
-    let plan = binder.plan(query, ast, &[])?;
-    binder.materialize(query, "query", plan, &ViewOptions::default())?;
-    Ok(binder.job("query"))
+    deep(|| {
+        let mut binder = Binder::new(binding);
+        for statement in statements {
+            binder.statement(statement)?;
+        }
+        let plan = binder.plan(query, ast, &[])?;
+        binder.materialize(query, "query", plan, &ViewOptions::default())?;
+        Ok(binder.job("query"))
+    })
 }
 
 struct Binder {
@@ -107,6 +112,9 @@ impl Binder {
     fn statement(&mut self, statement: &Statement) -> Result<(), SqlError> {
         match &statement.kind {
             Kind::CreateSource { .. } | Kind::SetParameter { .. } => Ok(()),
+            Kind::CreateFunction { name, function } => {
+                self.relations.add_function(name, function).map_err(|e| statement.planning_error(&e))
+            }
             Kind::CreateView { name, columns, materialized, options, query } => {
                 self.check_new(statement, name)?;
                 let plan = self.plan(statement, query, columns)?;
@@ -116,7 +124,7 @@ impl Binder {
                 }
                 Ok(())
             }
-            Kind::CreateTable { name, columns, key, options } => {
+            Kind::CreateTable { name, columns, key, options, .. } => {
                 self.check_new(statement, name)?;
                 if let Some(option) = options.keys().next() {
                     let message = format!("{option} is no setting of a table of a job: its rows are constants");
@@ -154,7 +162,7 @@ impl Binder {
                 Ok(())
             }
             _ => Err(statement.error(
-                "a job consists of sources, parameters, tables, views, indexes and comments",
+                "a job consists of sources, parameters, tables, functions, views, indexes and comments",
                 Some("ask one-off questions with `velib query` or in `velib sql`".to_owned()),
             )),
         }
@@ -185,6 +193,13 @@ impl Binder {
     ) -> Result<(), SqlError> {
         let lowering = Lowering::new(self.relations.state(), &self.collections, &self.inputs, &self.views);
         let mut node = lowering.view(plan).map_err(|e| statement.planning_error(&e))?;
+        if is_too_deep(&node) {
+            return Err(statement.error_at(
+                name,
+                format!("view {name} is nested too deeply, with the views that it is made of"),
+                Some("make one of them a materialized view, which is kept by itself".to_owned()),
+            ));
+        }
         let schema = node.schema();
         let key = match &options.key {
             Some(columns) => {

@@ -1,20 +1,13 @@
-//! Casts that a query writes, as PostgreSQL makes them where Arrow makes others.
-//!
-//! - A float or a decimal becomes an integer by rounding; Arrow cuts it off. Of a float, halves go to the
-//!   even neighbour.
-//! - A local time becomes a moment on every day: one that occurs twice, as the clocks go back, is the
-//!   second; one that does not occur, as they go forward, is counted on from before. Arrow fails.
+//! Casts that a query writes, as PostgreSQL makes them where Arrow makes others: a float or a decimal becomes an
+//! integer by rounding, where Arrow cuts it off. Of a float, halves go to the even neighbour.
 
 use std::sync::Arc;
 
-use arrow::array::timezone::Tz;
 use arrow::array::{ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType};
-use chrono::{DateTime, LocalResult, Offset, TimeDelta, TimeZone};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -61,9 +54,6 @@ fn as_postgresql(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let whole = DataType::Decimal128((precision + 1).min(38), 0);
             cast_to(cast_to(inner, &whole), to)
         }
-        (DataType::Timestamp(_, None), DataType::Timestamp(TimeUnit::Microsecond, Some(zone))) if **zone != *"UTC" => {
-            ScalarUDF::from(Moment::new(zone)).call(vec![inner])
-        }
         _ => return Ok(Transformed::no(expr)),
     };
     Ok(Transformed::yes(replaced))
@@ -108,60 +98,4 @@ impl ScalarUDFImpl for Rint {
         };
         Ok(ColumnarValue::Array(rounded))
     }
-}
-
-/// The moment of a local time.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Moment {
-    /// Of its own for each zone: DataFusion tells expressions apart by what they are called.
-    name: String,
-    zone: Arc<str>,
-    signature: Signature,
-}
-
-impl Moment {
-    fn new(zone: &Arc<str>) -> Self {
-        let signature = Signature::any(1, Volatility::Immutable);
-        Moment { name: format!("moment_in_{zone}"), zone: zone.clone(), signature }
-    }
-
-    fn kind(&self) -> DataType {
-        DataType::Timestamp(TimeUnit::Microsecond, Some(self.zone.clone()))
-    }
-}
-
-impl ScalarUDFImpl for Moment {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.kind())
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let zone: Tz = self.zone.parse()?;
-        let local = cast(&args.args[0].to_array(args.number_rows)?, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-        let moments =
-            local.as_primitive::<TimestampMicrosecondType>().try_unary::<_, TimestampMicrosecondType, _>(|micros| {
-                moment(micros, &zone).ok_or_else(|| DataFusionError::Execution("timestamp out of range".into()))
-            })?;
-        Ok(ColumnarValue::Array(Arc::new(moments.with_timezone(self.zone.clone()))))
-    }
-}
-
-/// The moment of `micros` since 1970 on the clocks of `zone`; none where the calendar does not reach.
-fn moment(micros: i64, zone: &Tz) -> Option<i64> {
-    let local = DateTime::from_timestamp_micros(micros)?.naive_utc();
-    let offset = match zone.offset_from_local_datetime(&local) {
-        LocalResult::Single(offset) | LocalResult::Ambiguous(_, offset) => offset,
-        LocalResult::None => {
-            zone.offset_from_local_datetime(&local.checked_sub_signed(TimeDelta::days(1))?).latest()?
-        }
-    };
-    micros.checked_sub(i64::from(offset.fix().local_minus_utc()) * 1_000_000)
 }

@@ -15,12 +15,18 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::{self as rules, AnalyzerRule, OptimizerRule};
 
+use super::aggregates;
+use super::arithmetic::CheckedArithmetic;
 use super::casts::Casts;
+use super::domains::within_domain;
 use super::error::refuse;
 use super::filters::{PushDownFilters, all_rules};
 use super::intervals::ComparedIntervals;
 use super::lengths::limited;
+use super::operators::Operators;
 use super::temporal::{Elsewhere, TemporalFilters};
+use super::to_char::to_char;
+use super::zones::timezone;
 
 /// The name of the function that reads the timeline's clock.
 pub(crate) const NOW: &str = "now";
@@ -114,6 +120,7 @@ fn analyzer_rules(elsewhere: Elsewhere) -> Vec<Arc<dyn AnalyzerRule + Send + Syn
     rules.insert(0, Arc::new(Casts));
     rules.push(Arc::new(ComparedIntervals));
     rules.push(Arc::new(TemporalFilters { elsewhere }));
+    rules.push(Arc::new(CheckedArithmetic));
     rules
 }
 
@@ -122,7 +129,8 @@ fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
     let now = Moment::function(NOW, &["current_timestamp"], now_type());
     let mut functions: HashMap<String, Arc<ScalarUDF>> = DEFAULT_FUNCTIONS.clone();
     let sign = functions.get("signum").map(|signum| Arc::new(signum.as_ref().clone().with_aliases(["sign"])));
-    for function in extra.iter().cloned().chain([Arc::new(now)]).chain(sign) {
+    let own = [now, to_char(), timezone()].map(Arc::new);
+    for function in extra.iter().cloned().chain(own).chain(sign) {
         for name in function.aliases() {
             functions.insert(name.clone(), function.clone());
         }
@@ -131,6 +139,8 @@ fn state(extra: &[Arc<ScalarUDF>]) -> SessionStateBuilder {
     let mut builder = SessionStateBuilder::new().with_config(config()).with_default_features();
     // Under each name the entry of that name, so that an alias of a function that was replaced is gone.
     builder = builder.with_scalar_functions(functions.into_values().collect());
+    builder = builder.with_aggregate_functions(aggregates::all());
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(Operators));
     builder
 }
 
@@ -139,8 +149,8 @@ static DEFAULT_FUNCTIONS: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::
     state
         .scalar_functions()
         .iter()
-        .filter(|(_, f)| f.name() != NOW)
-        .map(|(n, f)| (n.clone(), limited(f.clone())))
+        .filter(|(_, f)| !matches!(f.name(), NOW | "to_char"))
+        .map(|(n, f)| (n.clone(), within_domain(limited(f.clone()))))
         .collect()
 });
 

@@ -4,31 +4,44 @@
 //! Invariants: nothing here does I/O; a query that cannot be maintained exactly is refused by name, with
 //! its place in the text and the remedy, never planned as something else.
 
+mod aggregates;
+mod arithmetic;
 mod bind;
 mod casts;
+mod depth;
+mod domains;
 mod error;
 mod filters;
 mod functions;
+mod interval_times;
 mod intervals;
+mod json;
 mod lengths;
 mod lower;
+mod operators;
+mod own_functions;
 mod parse;
 mod relations;
 mod session;
+mod set_operations;
 mod statement;
 mod subqueries;
 mod table_functions;
 mod temporal;
+mod to_char;
 mod tokens;
 mod with;
+mod zones;
 
 pub use bind::{Binding, bind_job, bind_query};
 pub(crate) use error::did_you_mean;
 pub use error::{Place, SqlError};
+pub use own_functions::Function;
 pub use parse::parse;
 pub use session::{Session, query};
 pub use statement::{Explained, Kind, Statement, ViewOptions};
 pub use tokens::{ends, is_blank};
+pub(crate) use zones::TIMEZONE;
 
 use crate::source::Options;
 

@@ -11,7 +11,9 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{IsOptional, Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::depth;
 use super::error::{Place, SqlError, did_you_mean, lower_first};
+use super::own_functions::Function;
 use super::statement::{Explained, Kind, Statement, ViewOptions};
 use super::table_functions;
 use super::tokens::{self, DIALECT, Parameters};
@@ -22,6 +24,10 @@ use crate::source::Options;
 /// # Errors
 /// The first place at which the text is none of the job language, and what was expected there.
 pub fn parse(text: &str, overrides: &BTreeMap<String, String>) -> Result<Vec<Statement>, SqlError> {
+    depth::deep(|| statements(text, overrides))
+}
+
+fn statements(text: &str, overrides: &BTreeMap<String, String>) -> Result<Vec<Statement>, SqlError> {
     let shared: Arc<str> = text.into();
     let mut parameters = Parameters::new();
     let mut statements = vec![];
@@ -34,6 +40,7 @@ pub fn parse(text: &str, overrides: &BTreeMap<String, String>) -> Result<Vec<Sta
                 Kind::SetParameter { name, value: written }
             }
             None => {
+                depth::check(text, &tokens)?;
                 let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens.clone());
                 let parsed = statement(&mut parser).and_then(|mut kind| {
                     if let Some(query) = kind.query_mut() {
@@ -99,6 +106,8 @@ fn statement(parser: &mut Parser) -> Parsed<Kind> {
         }
     } else if parser.parse_keyword(Keyword::DROP) {
         drop(parser)?
+    } else if parser.parse_keyword(Keyword::SET) {
+        setting(parser)?
     } else if parser.parse_keyword(Keyword::SHOW) {
         Kind::Show(name(parser)?)
     } else {
@@ -137,9 +146,12 @@ fn create(parser: &mut Parser) -> Parsed<Kind> {
     if parser.parse_keyword(Keyword::TABLE) {
         return table(parser);
     }
+    if parser.parse_keyword(Keyword::FUNCTION) {
+        return function(parser);
+    }
     let materialized = parser.parse_keyword(Keyword::MATERIALIZED);
     if !parser.parse_keyword(Keyword::VIEW) {
-        return parser.expected("SOURCE, VIEW, MATERIALIZED VIEW, TABLE or INDEX", parser.peek_token());
+        return parser.expected("SOURCE, VIEW, MATERIALIZED VIEW, TABLE, FUNCTION or INDEX", parser.peek_token());
     }
     let name = name(parser)?;
     let columns = parser.parse_parenthesized_column_list(IsOptional::Optional, false)?;
@@ -148,8 +160,43 @@ fn create(parser: &mut Parser) -> Parsed<Kind> {
         false => ViewOptions::default(),
     };
     parser.expect_keyword_is(Keyword::AS)?;
-    let query = parser.parse_query()?;
+    let query = Arc::new(*parser.parse_query()?);
     Ok(Kind::CreateView { name, columns: columns.iter().map(normal).collect(), materialized, options, query })
+}
+
+/// `name (argument type, …) RETURNS type RETURN expression`
+fn function(parser: &mut Parser) -> Parsed<Kind> {
+    let name = name(parser)?;
+    let mut arguments = vec![];
+    parser.expect_token(&Token::LParen)?;
+    while !parser.consume_token(&Token::RParen) {
+        if !arguments.is_empty() {
+            parser.expect_token(&Token::Comma)?;
+        }
+        arguments.push((normal(&parser.parse_identifier()?), parser.parse_data_type()?));
+    }
+    parser.expect_keyword_is(Keyword::RETURNS)?;
+    let returns = parser.parse_data_type()?;
+    let mut known = true;
+    while known {
+        known = parser.parse_keywords(&[Keyword::LANGUAGE, Keyword::SQL]) || parser.parse_keyword(Keyword::IMMUTABLE);
+    }
+    parser.expect_keyword_is(Keyword::RETURN)?;
+    let body = parser.parse_expr()?;
+    Ok(Kind::CreateFunction { name, function: Box::new(Function { arguments, returns, body }) })
+}
+
+/// `name = value` or `name TO value`, of which nothing is kept.
+fn setting(parser: &mut Parser) -> Parsed<Kind> {
+    let _ = parser.parse_one_of_keywords(&[Keyword::SESSION, Keyword::LOCAL]);
+    name(parser)?;
+    if !parser.consume_token(&Token::Eq) {
+        parser.expect_keyword_is(Keyword::TO)?;
+    }
+    while !matches!(parser.peek_token().token, Token::EOF) {
+        parser.next_token();
+    }
+    Ok(Kind::Set)
 }
 
 fn source(parser: &mut Parser) -> Parsed<Kind> {
@@ -241,7 +288,8 @@ fn table(parser: &mut Parser) -> Parsed<Kind> {
             options.insert(normal(&key), value.to_string().trim_matches('\'').to_owned());
         }
     }
-    Ok(Kind::CreateTable { name: object(&table.name), columns: table.columns, key, options })
+    let (name, if_not_exists) = (object(&table.name), table.if_not_exists);
+    Ok(Kind::CreateTable { if_not_exists, name, columns: table.columns, key, options })
 }
 
 fn comment(parser: &mut Parser) -> Parsed<Kind> {
@@ -271,12 +319,15 @@ fn drop(parser: &mut Parser) -> Parsed<Kind> {
         "source"
     } else if parser.parse_keyword(Keyword::TABLE) {
         "table"
+    } else if parser.parse_keyword(Keyword::FUNCTION) {
+        "function"
     } else {
         let _ = parser.parse_keyword(Keyword::MATERIALIZED);
         parser.expect_keyword_is(Keyword::VIEW)?;
         "view"
     };
-    Ok(Kind::Drop { what: what.to_owned(), name: name(parser)? })
+    let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+    Ok(Kind::Drop { what: what.to_owned(), name: name(parser)?, if_exists })
 }
 
 fn change(parser: &mut Parser) -> Parsed<Kind> {
@@ -331,7 +382,7 @@ pub(super) fn object(name: &ObjectName) -> String {
     parts.join(".")
 }
 
-fn normal(ident: &ast::Ident) -> String {
+pub(super) fn normal(ident: &ast::Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),

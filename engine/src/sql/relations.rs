@@ -6,21 +6,27 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
+use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CastKind, Query, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value, VisitMut,
-    VisitorMut,
+    self, BinaryOperator, LimitClause, Query, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
+use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 
 use super::error::{did_you_mean, refuse};
+use super::own_functions::{Function, OwnFunctions};
+use super::set_operations::count_copies;
 use super::subqueries::check_memberships;
+use super::tokens::DIALECT;
+use super::zones::TIMEZONE;
 use crate::plan::From;
 
 /// What a scan of a plan reads.
@@ -63,12 +69,21 @@ impl TableSource for ViewSource {
 /// The names of a job.
 pub(crate) struct Relations {
     state: SessionState,
+    /// Plans are executed by DataFusion.
+    executes: bool,
     tables: BTreeMap<String, Arc<dyn TableSource>>,
+    functions: OwnFunctions,
 }
 
 impl Relations {
+    /// For plans that are lowered.
     pub fn new(state: SessionState) -> Self {
-        Relations { state, tables: BTreeMap::new() }
+        Relations { state, executes: false, tables: BTreeMap::new(), functions: OwnFunctions::default() }
+    }
+
+    /// For plans that DataFusion executes.
+    pub fn to_execute(state: SessionState) -> Self {
+        Relations { executes: true, ..Self::new(state) }
     }
 
     pub fn state(&self) -> &SessionState {
@@ -106,6 +121,21 @@ impl Relations {
         self.tables.insert(name.to_owned(), Arc::new(ViewSource { schema, plan }));
     }
 
+    /// A `CREATE FUNCTION`, of which is checked that it has a value.
+    ///
+    /// # Errors
+    /// Its body does not plan, or it has become too large.
+    pub fn add_function(&mut self, name: &str, function: &Function) -> Result<()> {
+        if self.state.scalar_functions().contains_key(name) || self.state.aggregate_functions().contains_key(name) {
+            return Err(refuse(format!("there is a function {name} already"), "give it another name", name));
+        }
+        self.functions.add(name, function.clone())?;
+        let nulls: Vec<String> = function.arguments.iter().map(|(_, kind)| format!("CAST(NULL AS {kind})")).collect();
+        let call = format!("SELECT {name}({})", nulls.join(", "));
+        let query = Parser::new(&DIALECT).try_with_sql(&call).and_then(|mut parser| parser.parse_query());
+        self.plan(query.as_ref().map_err(|e| refuse(e.to_string(), "", name))?).map(|_| ())
+    }
+
     /// The columns of a `CREATE TABLE`.
     pub fn columns(&self, columns: Vec<ast::ColumnDef>) -> Result<Schema> {
         self.planner().build_schema(columns)
@@ -114,12 +144,13 @@ impl Relations {
     /// A query as DataFusion plans it, not yet optimised.
     pub fn plan(&self, query: &Query) -> Result<LogicalPlan> {
         let mut query = query.clone();
+        self.functions.expand(&mut query)?;
         if let ControlFlow::Break(error) = VisitMut::visit(&mut query, &mut Spelling) {
             return Err(error);
         }
         let plan = self.planner().sql_statement_to_plan(ast::Statement::Query(Box::new(query)))?;
         check_memberships(&plan)?;
-        Ok(plan)
+        count_copies(plan)
     }
 
     fn planner(&self) -> SqlToRel<'_, Self> {
@@ -135,6 +166,13 @@ impl ContextProvider for Relations {
             let hint = did_you_mean(&name, self.names())
                 .unwrap_or_else(|| format!("there are {}", self.names().collect::<Vec<_>>().join(", ")));
             refuse(format!("no relation {name}"), &hint, &name)
+        })
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        Ok(match self.executes {
+            true => provider_as_source(Arc::new(CteWorkTable::new(name, schema))),
+            false => Arc::new(LeafSource { leaf: Leaf::Collection(From::Rounds), schema }),
         })
     }
 
@@ -187,9 +225,6 @@ impl ContextProvider for Relations {
     }
 }
 
-/// The name of the type that `AT TIME ZONE` casts to, with the zone as its modifier.
-const ZONED: &str = "velib_zoned";
-
 /// Types as PostgreSQL has them: timestamps are microseconds.
 #[derive(Debug)]
 struct Types;
@@ -199,7 +234,8 @@ impl TypePlanner for Types {
         let zone = match sql {
             ast::DataType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => Some("UTC"),
             ast::DataType::Timestamp(None, _) => None,
-            ast::DataType::Custom(name, zone) if name.to_string() == ZONED => zone.first().map(String::as_str),
+            // As the type json of PostgreSQL: what is in it is looked for in the text.
+            ast::DataType::JSON => return Ok(Some(Arc::new(Field::new("", DataType::Utf8, true)))),
             _ => return Ok(None),
         };
         let kind = DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
@@ -214,42 +250,26 @@ impl VisitorMut for Spelling {
     type Break = datafusion::error::DataFusionError;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
-        if query.with.as_ref().is_some_and(|w| w.recursive) {
-            return ControlFlow::Break(refuse(
-                "WITH RECURSIVE is not supported",
-                "write the steps out as joins, as many as are needed",
-                "recursive",
-            ));
-        }
-        check_set_operation(&query.body)
+        first_rows(query)
     }
 
     fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
         if matches!(expr, ast::Expr::IsDistinctFrom(..) | ast::Expr::IsNotDistinctFrom(..)) {
             return bind_distinct(expr);
         }
-        let ast::Expr::AtTimeZone { timestamp, time_zone } = expr else { return ControlFlow::Continue(()) };
-        let zone = match time_zone.as_ref() {
-            ast::Expr::Value(value) => match &value.value {
-                Value::SingleQuotedString(zone) => Some(zone.clone()),
-                _ => None,
-            },
-            _ => None,
-        };
-        let Some(zone) = zone.filter(|z| z.parse::<arrow::array::timezone::Tz>().is_ok()) else {
-            return ControlFlow::Break(refuse(
-                format!("AT TIME ZONE {time_zone} is no time zone"),
-                "name one as the tz database does, as in AT TIME ZONE 'Europe/Paris'",
-                "zone",
-            ));
-        };
-        *expr = ast::Expr::Cast {
-            kind: CastKind::Cast,
-            expr: timestamp.clone(),
-            data_type: ast::DataType::Custom(vec![ast::Ident::new(ZONED)].into(), vec![zone]),
-            array: false,
-            format: None,
-        };
+        if let ast::Expr::AtTimeZone { timestamp, time_zone } = expr {
+            let arguments = [time_zone, timestamp].map(|argument| {
+                let argument = std::mem::replace(argument.as_mut(), ast::Expr::value(Value::Null));
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument))
+            });
+            *expr = function(TIMEZONE, arguments.into());
+        }
+        if let ast::Expr::Interval(interval) = expr
+            && let ast::Expr::Value(value) = interval.value.as_mut()
+            && let Value::SingleQuotedString(text) = &mut value.value
+        {
+            *text = in_units(text);
+        }
         ControlFlow::Continue(())
     }
 }
@@ -284,18 +304,55 @@ fn bind_distinct(expr: &mut ast::Expr) -> ControlFlow<datafusion::error::DataFus
     ControlFlow::Continue(())
 }
 
-/// DataFusion plans `INTERSECT ALL` and `EXCEPT ALL` as joins, which do not count copies.
-fn check_set_operation(body: &SetExpr) -> ControlFlow<datafusion::error::DataFusionError> {
-    let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return ControlFlow::Continue(()) };
-    let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
-    if all && matches!(op, SetOperator::Intersect | SetOperator::Except) {
-        let word = op.to_string().to_lowercase();
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn first_rows(query: &mut Query) -> ControlFlow<datafusion::error::DataFusionError> {
+    let Some(fetch) = query.fetch.take() else { return ControlFlow::Continue(()) };
+    if fetch.with_ties || fetch.percent {
         return ControlFlow::Break(refuse(
-            format!("{op} ALL is not supported"),
-            &format!("use {op}, which yields each row once"),
-            &word,
+            "FETCH FIRST with PERCENT or WITH TIES is not supported",
+            "write FETCH FIRST 10 ROWS ONLY, or filter by rank() OVER (ORDER BY …)",
+            "fetch",
         ));
     }
-    check_set_operation(left)?;
-    check_set_operation(right)
+    let first = fetch.quantity.unwrap_or_else(|| ast::Expr::value(Value::Number("1".to_owned(), false)));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, .. }) => *limit = Some(first),
+        other => *other = Some(LimitClause::LimitOffset { limit: Some(first), offset: None, limit_by: vec![] }),
+    }
+    ControlFlow::Continue(())
+}
+
+/// A call of a function.
+fn function(name: &str, arguments: Vec<ast::FunctionArg>) -> ast::Expr {
+    ast::Expr::Function(ast::Function {
+        name: ast::Ident::new(name).into(),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args: arguments,
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+/// A length of time with its clock in units, as Arrow reads it: `1 day 04:05:06` as `1 day 4 hours 5 minutes 6 seconds`.
+fn in_units(text: &str) -> String {
+    let word = |word: &str| {
+        let (sign, digits) = word.strip_prefix('-').map_or(("", word), |digits| ("-", digits));
+        let parts: Vec<&str> = digits.split(':').collect();
+        let numbers = parts.iter().all(|part| part.parse::<f64>().is_ok());
+        match parts.len() {
+            2 | 3 if numbers => {
+                let units = ["hours", "minutes", "seconds"];
+                parts.iter().zip(units).map(|(part, unit)| format!("{sign}{part} {unit}")).collect::<Vec<_>>().join(" ")
+            }
+            _ => word.to_owned(),
+        }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }

@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
 use datafusion::sql::sqlparser::parser::Parser;
 use velib_operators::{Diff, Time};
 
+use super::depth::deep;
 use super::error::{SqlError, did_you_mean};
 use super::functions::session_state;
 use super::relations::Relations;
@@ -29,6 +30,8 @@ use super::tokens::DIALECT;
 pub struct Session {
     relations: Relations,
     tables: BTreeMap<String, SchemaRef>,
+    /// What was appended to tables.
+    rows: BTreeMap<String, Vec<RecordBatch>>,
     now_ms: i64,
 }
 
@@ -36,7 +39,12 @@ impl Session {
     /// Without tables. `now` is what `now()` is; `functions` stand beside DataFusion's.
     pub fn new(functions: &[Arc<ScalarUDF>], now: Time) -> Self {
         let now_ms = i64::try_from(now).unwrap_or(i64::MAX);
-        Session { relations: Relations::new(session_state(functions)), tables: BTreeMap::new(), now_ms }
+        Session {
+            relations: Relations::to_execute(session_state(functions)),
+            tables: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            now_ms,
+        }
     }
 
     /// Rows under a name, which may be qualified by a source's. What had the name is replaced.
@@ -49,6 +57,19 @@ impl Session {
         self.relations.add_source(name, provider_as_source(Arc::new(table)));
         self.tables.insert(name.to_owned(), schema);
         Ok(())
+    }
+
+    /// More rows for a table of that name.
+    ///
+    /// # Errors
+    /// There is none, or rows of other columns.
+    pub fn append(&mut self, name: &str, rows: Vec<RecordBatch>) -> Result<(), SqlError> {
+        let schema = self.tables.get(name).cloned();
+        let schema = schema.ok_or_else(|| SqlError::new(format!("no table {name}"), None))?;
+        let mut all = self.rows.remove(name).unwrap_or_default();
+        all.extend(rows);
+        self.rows.insert(name.to_owned(), all.clone());
+        self.add_table(name, schema, all)
     }
 
     /// The columns of a `CREATE TABLE`, those of its key not null, and the places of its key.
@@ -67,6 +88,18 @@ impl Session {
         Ok((Arc::new(Schema::new(fields.collect::<Vec<_>>())), key))
     }
 
+    /// A `CREATE FUNCTION`.
+    ///
+    /// # Errors
+    /// Its body does not plan, or it is no function.
+    pub fn add_function(&mut self, statement: &Statement) -> Result<(), SqlError> {
+        let Kind::CreateFunction { name, function } = &statement.kind else {
+            return Err(statement.error("this is no function", None));
+        };
+        let added = deep(|| self.relations.add_function(name, function));
+        added.map_err(|e| statement.planning_error(&e))
+    }
+
     /// A `CREATE [MATERIALIZED] VIEW`, asked anew with each query that names it.
     ///
     /// # Errors
@@ -75,7 +108,7 @@ impl Session {
         let Kind::CreateView { name, columns, query, .. } = &statement.kind else {
             return Err(statement.error("this is no view", None));
         };
-        let plan = self.relations.plan(query).and_then(|plan| super::lower::rename(plan, columns));
+        let plan = deep(|| self.relations.plan(query).and_then(|plan| super::lower::rename(plan, columns)));
         self.relations.add_view(name, plan.map_err(|e| statement.planning_error(&e))?);
         Ok(())
     }
@@ -88,7 +121,7 @@ impl Session {
         let Kind::Select(query) = &statement.kind else {
             return Err(statement.error("this is no query", Some("a query begins with SELECT".to_owned())));
         };
-        self.run(query).await.map_err(|e| statement.planning_error(&e))
+        self.run(query).map_err(|e| statement.planning_error(&e))
     }
 
     /// What `INSERT`, `UPDATE` or `DELETE` changes: rows of the table, and by how many copies of each.
@@ -103,7 +136,7 @@ impl Session {
                     [] => (0..schema.fields().len()).collect(),
                     named => named.iter().map(|c| column(statement, &schema, table, c)).collect::<Result<_, _>>()?,
                 };
-                let rows = self.run(query).await.map_err(|e| statement.planning_error(&e))?;
+                let rows = self.run(query).map_err(|e| statement.planning_error(&e))?;
                 Ok(vec![(placed(statement, rows, &targets, &schema)?, 1)])
             }
             Kind::Delete { table, filter } => {
@@ -144,19 +177,24 @@ impl Session {
             .try_with_sql(&text)
             .and_then(|mut parser| parser.parse_query())
             .map_err(|e| statement.error(e.to_string(), None))?;
-        let rows = self.run(&query).await.map_err(|e| statement.planning_error(&e))?;
+        let rows = self.run(&query).map_err(|e| statement.planning_error(&e))?;
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         placed(statement, rows, &all, schema)
     }
 
-    async fn run(&self, query: &Query) -> Planned<Vec<RecordBatch>> {
-        let plan = self.relations.plan(query)?;
-        let schema = Arc::new(plan.schema().as_arrow().clone());
+    fn run(&self, query: &Query) -> Planned<Vec<RecordBatch>> {
         let state = self.relations.state();
-        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-        let timed = |node: LogicalPlan| node.map_expressions(|e| at_time(e, self.now_ms));
-        let plan = plan.transform_up_with_subqueries(timed).data()?;
-        let rows = DataFrame::new(state.clone(), plan).collect().await?;
+        let answer: Planned<_> = deep(|| {
+            let plan = self.relations.plan(query)?;
+            let schema = Arc::new(plan.schema().as_arrow().clone());
+            let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+            let timed = |node: LogicalPlan| node.map_expressions(|e| at_time(e, self.now_ms));
+            let plan = plan.transform_up_with_subqueries(timed).data()?;
+            // The tables are in memory: there is nothing to wait for but the computation, on this stack.
+            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+            Ok((schema, runtime.block_on(DataFrame::new(state.clone(), plan).collect())?))
+        });
+        let (schema, rows) = answer?;
         Ok(if rows.is_empty() { vec![RecordBatch::new_empty(schema)] } else { rows })
     }
 

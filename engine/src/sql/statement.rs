@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{ColumnDef, Expr, ObjectName, Query, Visit,
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Place, SqlError, explain};
+use super::own_functions::Function;
 use super::tokens;
 use crate::source::Options;
 
@@ -50,11 +51,22 @@ pub enum Kind {
         materialized: bool,
         /// `WITH (…)`
         options: ViewOptions,
-        /// Its definition.
-        query: Box<Query>,
+        /// Its definition, which may be large.
+        query: Arc<Query>,
     },
+    /// `CREATE FUNCTION`
+    CreateFunction {
+        /// Its name.
+        name: String,
+        /// What it is.
+        function: Box<Function>,
+    },
+    /// `SET name = value` of a setting of PostgreSQL's, which means nothing here.
+    Set,
     /// `CREATE TABLE`
     CreateTable {
+        /// If there is one of that name, nothing happens.
+        if_not_exists: bool,
         /// Its name.
         name: String,
         /// Its columns.
@@ -111,10 +123,12 @@ pub enum Kind {
     Explain(Explained),
     /// `DROP kind name`
     Drop {
-        /// `view`, `table` or `source`.
+        /// `view`, `table`, `function` or `source`.
         what: String,
         /// Its name.
         name: String,
+        /// If there is none of that name, nothing happens.
+        if_exists: bool,
     },
     /// `SHOW what`
     Show(String),
@@ -148,10 +162,8 @@ impl Kind {
     /// The query in the statement.
     pub(super) fn query_mut(&mut self) -> Option<&mut Query> {
         match self {
-            Kind::CreateView { query, .. }
-            | Kind::Select(query)
-            | Kind::Explain(Explained::Query(query))
-            | Kind::Insert { query, .. } => Some(query),
+            Kind::CreateView { query, .. } => Some(Arc::make_mut(query)),
+            Kind::Select(query) | Kind::Explain(Explained::Query(query)) | Kind::Insert { query, .. } => Some(query),
             _ => None,
         }
     }
@@ -166,9 +178,8 @@ impl Statement {
     pub fn relations(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         match &self.kind {
-            Kind::CreateView { query, .. } | Kind::Select(query) | Kind::Explain(Explained::Query(query)) => {
-                collect_relations(query, &mut names);
-            }
+            Kind::CreateView { query, .. } => collect_relations(query.as_ref(), &mut names),
+            Kind::Select(query) | Kind::Explain(Explained::Query(query)) => collect_relations(query, &mut names),
             Kind::Explain(Explained::View(view)) => {
                 names.insert(view.clone());
             }

@@ -158,3 +158,59 @@ async fn a_job_runs_once_without_a_cluster() {
         "{error}"
     );
 }
+
+const VERIFIED: &str = "
+CREATE TABLE kinds (low BIGINT, kind TEXT);
+INSERT INTO kinds VALUES (0, 'few'), (10, 'many');
+CREATE FUNCTION tens (n BIGINT) RETURNS BIGINT RETURN n / 10 * 10;
+CREATE MATERIALIZED VIEW rates WITH (key = 'station_id') AS
+SELECT station_id, bikes, CAST(bikes AS DOUBLE PRECISION) / nullif(bikes + docks, 0) AS rate, bikes > docks AS full_ish
+FROM by_station;
+CREATE VIEW in_tens AS SELECT tens(bikes) AS tens, rate, full_ish FROM rates;
+CREATE MATERIALIZED VIEW by_tens AS
+SELECT tens, full_ish, count(*) AS n, avg(rate) AS rate, max(k.kind) AS kind
+FROM in_tens LEFT JOIN kinds k ON k.low = least(tens, 10) GROUP BY tens, full_ish;
+CREATE MATERIALIZED VIEW bag AS SELECT tens, full_ish FROM in_tens;
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_are_verified_and_what_differs_is_told() {
+    let (life, city) = (Life::of(1_500), feed::city().await);
+    let cluster = Cluster::start(1, 2).await;
+    let user = User { api: Some(format!("http://{}", cluster.apis[0])), database: Some(cluster.database.url()) };
+    let text = format!("{}{VERIFIED}", live_job(&city));
+    let (code, answer) = cluster.submit(&feed::submission("city", &text)).await;
+    assert_eq!(code, 201, "{answer}");
+    cluster.shows_more("city", &life, 0).await;
+
+    let views = user.asks(&["verify", "city"]);
+    let of = |name: &str| views.as_array().unwrap().iter().find(|view| view["view"] == name).unwrap().clone();
+    for name in ["rates", "by_tens", "bag"] {
+        let view = of(name);
+        assert!(view["not_computed"].is_null() && view["rows"].as_u64() > Some(0), "{view}");
+        assert_eq!(
+            (view["missing"]["count"].as_u64(), view["surplus"]["count"].as_u64()),
+            (Some(0), Some(0)),
+            "{view}"
+        );
+    }
+    let reason = of("by_station")["not_computed"].as_str().unwrap().to_owned();
+    assert!(reason.contains("velib.") && reason.contains("in no table"), "{reason}");
+
+    let (code, _, error) = user.types(&["pause", "city"]);
+    assert_eq!(code, 0, "{error}");
+    cluster.until_status("city", "paused").await;
+    let sql = cluster.connect().await;
+    let change =
+        "UPDATE city.by_tens SET n = n + 1 WHERE (tens, full_ish) = (SELECT tens, full_ish FROM city.by_tens LIMIT 1)";
+    assert_eq!(sql.execute(change, &[]).await.unwrap(), 1);
+    let (code, out, error) = user.types(&["verify", "city", "by_tens"]);
+    assert_eq!(code, 1, "{out}{error}");
+    assert!(out.contains("\n+ by_tens: ") && out.contains("\n- by_tens: "), "{out}");
+    assert!(error.contains("1 view differ"), "{error}");
+    assert_eq!(user.types(&["verify", "city", "bag"]).0, 0);
+    let (code, _, error) = user.types(&["verify", "city", "by_ten"]);
+    assert!(code == 1 && error.contains("did you mean by_tens?"), "{error}");
+    let (code, _, error) = user.types(&["verify", "town"]);
+    assert!(code == 1 && error.contains("no job town"), "{error}");
+}

@@ -79,6 +79,7 @@ async fn the_database_stops_and_starts_again() {
     let (code, answer) = cluster.ask(0, Method::GET, "/api/jobs", None).await;
     assert_eq!(code, 503, "{answer}");
     assert!(answer["error"].as_str().unwrap().contains("the database of the cluster"), "{answer}");
+    let mut failing = 0;
     for process in 0..2 {
         assert_eq!(cluster.words(process, "/healthz").await, (200, "alive\n".to_owned()));
         eventually("a process that is not ready", async || match cluster.words(process, "/readyz").await {
@@ -88,8 +89,10 @@ async fn the_database_stops_and_starts_again() {
         .await;
         let (_, metrics) = cluster.words(process, "/metrics").await;
         assert!(metrics.contains("\nvelib_ready 0\n") && metrics.contains("\nvelib_database_up 0\n"), "{metrics}");
-        assert_eq!(metrics.contains("velib_transaction_failures_total{job=\"city\"}"), process == 0, "{metrics}");
+        failing += usize::from(metrics.contains("velib_transaction_failures_total{job=\"city\"}"));
     }
+    // One of them writes, whichever that is.
+    assert_eq!(failing, 1);
     cluster.database.restart().await.unwrap();
     cluster.formed().await;
     let shown = cluster.shown("city", &life).await;

@@ -41,6 +41,12 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap().to_string_lossy().into_owned()
 }
 
+/// Those of the parameters that the job sets.
+fn set_by(job: &Path, parameters: &[(String, String)]) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(job).unwrap();
+    parameters.iter().filter(|(name, _)| text.contains(&format!("SET PARAMETER {name} "))).cloned().collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn golden() {
     let Some(server) = Server::start().await else { return };
@@ -57,7 +63,7 @@ async fn golden() {
                 let mut parameters = case.parameters.clone();
                 parameters.push(("feed".into(), format!("{}/*.json", documents.path().display())));
                 parameters.push(("quartiers".into(), jobs().join("tests/quartiers.geojson").display().to_string()));
-                run(&job, &parameters, &database, workers).await;
+                run(&job, &set_by(&job, &parameters), &database, workers).await;
                 let client = server.connect(&database).await;
                 let mut tables = vec![];
                 for (view, expected) in &case.expected {
@@ -94,11 +100,9 @@ async fn recorded() {
             let database = server.database().await;
             run(&raw, &parameters, &database, workers).await;
             let mut parameters = parameters.clone();
-            if stem(&job) != "critical" {
-                // The hour that runs as well.
-                parameters.push(("publish_after".to_owned(), "0 seconds".to_owned()));
-            }
-            run(&job, &parameters, &database, workers).await;
+            // The hour that runs as well.
+            parameters.push(("publish_after".to_owned(), "0 seconds".to_owned()));
+            run(&job, &set_by(&job, &parameters), &database, workers).await;
             let client = server.connect(&database).await;
             client.batch_execute(&functions).await.unwrap();
             for query in files(&jobs().join("tests/oracle").join(stem(&job)), ".sql") {

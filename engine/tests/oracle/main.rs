@@ -20,6 +20,21 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 #[test]
+fn what_follows_from_edges_is_what_batch_yields() {
+    let (first, count) = (setting("VELIB_ORACLE_SEED", 1), setting("VELIB_ORACLE_SEEDS", SEEDS));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for seed in first..first + count {
+        let script = Script::of_graph(seed);
+        let outcome = runtime.block_on(run::run(&script, &[1, 2, 4]));
+        assert_eq!(outcome.refused, Vec::<String>::new());
+        if let Some(failure) = outcome.failure {
+            let (script, failure) = runtime.block_on(run::shrink(&script, failure));
+            panic!("seed {seed}: {failure}\n\n{script}\n");
+        }
+    }
+}
+
+#[test]
 fn maintained_views_are_what_their_queries_yield() {
     let (first, count) = (setting("VELIB_ORACLE_SEED", 1), setting("VELIB_ORACLE_SEEDS", SEEDS));
     let runtime = tokio::runtime::Runtime::new().unwrap();

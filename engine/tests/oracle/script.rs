@@ -74,6 +74,60 @@ impl Script {
     }
 }
 
+/// Views of [`Script::of_graph`].
+const OF_GRAPH: [(&str, &str); 7] = [
+    (
+        "reach",
+        "WITH RECURSIVE r AS (SELECT a, b FROM e UNION SELECT r.a, e.b FROM r JOIN e ON r.b = e.a) SELECT a, b FROM r",
+    ),
+    (
+        "cheap",
+        "WITH RECURSIVE p AS (SELECT 1 AS n, 0 AS cost UNION SELECT e.b, p.cost + e.w FROM e JOIN p ON e.a = p.n \
+         WHERE p.cost + e.w < 12) SELECT n, min(cost) AS cost FROM p GROUP BY n",
+    ),
+    (
+        "hops",
+        "WITH RECURSIVE h AS (SELECT a, b, 1 AS n FROM e UNION ALL SELECT h.a, e.b, h.n + 1 FROM h, e \
+         WHERE h.b = e.a AND h.n < 4) SELECT n, count(*) AS paths FROM h GROUP BY n",
+    ),
+    (
+        "ranged",
+        "WITH RECURSIVE g AS (SELECT a AS n FROM e WHERE w > 3 UNION SELECT e.b FROM g JOIN e ON e.a > g.n AND e.w < 3) \
+         SELECT n, -n AS m FROM g",
+    ),
+    ("left_over", "SELECT a, w FROM e EXCEPT ALL SELECT b, w FROM e"),
+    ("common", "SELECT a, w FROM e INTERSECT ALL SELECT b, w FROM e"),
+    ("apart", "SELECT a, unnest(make_array(b, w, a)) AS x FROM e"),
+];
+
+impl Script {
+    /// Edges that come and go, and views of what follows from them.
+    pub fn of_graph(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut steps = vec![Step::Create("CREATE TABLE e (a BIGINT, b BIGINT, w BIGINT)".to_owned())];
+        let node = |rng: &mut ChaCha8Rng| match rng.random_range(0..9) {
+            0 => "NULL".to_owned(),
+            node => node.to_string(),
+        };
+        let insert = |rng: &mut ChaCha8Rng| {
+            let edge = |_| format!("({}, {}, {})", node(rng), node(rng), rng.random_range(1..6));
+            Step::Insert { table: "e".to_owned(), rows: (0..6).map(edge).collect() }
+        };
+        steps.push(insert(&mut rng));
+        steps.extend(OF_GRAPH.map(|(name, query)| Step::View { name: name.to_owned(), query: query.to_owned() }));
+        for _ in 0..CHANGES {
+            let (a, w) = (rng.random_range(1..9), rng.random_range(1..6));
+            steps.push(match rng.random_range(0..5) {
+                0 => Step::Change(format!("DELETE FROM e WHERE a = {a}")),
+                1 => Step::Change(format!("DELETE FROM e WHERE w = {w} AND b > {a}")),
+                2 => Step::Change(format!("UPDATE e SET b = {a} WHERE w = {w}")),
+                _ => insert(&mut rng),
+            });
+        }
+        Script { steps }
+    }
+}
+
 /// A table and how it may change.
 struct Table {
     relation: Relation,

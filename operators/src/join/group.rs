@@ -66,6 +66,26 @@ impl Group {
     }
 }
 
+impl Group {
+    /// Takes changes in that make no pairs.
+    pub fn take_in(&mut self, left: &[Part], right: &[Part]) {
+        for (list, changes) in [(&mut self.left, left), (&mut self.right, right)] {
+            merge(list, changes);
+            sweep(list);
+        }
+    }
+}
+
+/// How many rows there will be.
+pub(super) fn rows_after(list: &List, changes: &[Part]) -> usize {
+    let change = |((_, _, row), diff): &Part| match list.binary_search_by(|held| held.row.cmp(row)) {
+        Ok(at) if list[at].diff + diff == 0 => -1,
+        Ok(_) => 0,
+        Err(_) => 1,
+    };
+    list.len().saturating_add_signed(changes.iter().map(change).sum())
+}
+
 /// About how many rows there will be.
 fn after(len: usize, changes: &[Part]) -> usize {
     let come = changes.iter().filter(|change| change.1 > 0).count();

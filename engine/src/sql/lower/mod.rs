@@ -4,12 +4,13 @@
 //! are bound by position. What has no counterpart is refused by name.
 
 mod aggregate;
-mod arithmetic;
 mod distinct;
 mod grouping_sets;
 mod join;
 mod limit;
 mod map;
+mod recursion;
+mod unnest;
 mod window;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, TableScan, Union, Values};
 use datafusion::physical_expr::create_physical_expr;
 
+use super::arithmetic;
 use super::error::refuse;
 use super::functions::misplaced_now;
 use super::relations::{Leaf, LeafSource};
@@ -84,6 +86,8 @@ impl<'a> Lowering<'a> {
             // Rows of a collection have no order; with a limit, `limit` reads the order itself.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.node(&sort.input),
             LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::RecursiveQuery(query) => self.recursion(query),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let rows = usize::from(empty.produce_one_row);
@@ -121,6 +125,7 @@ impl<'a> Lowering<'a> {
                 }
             }
             From::View(index) => self.views[index].name.clone(),
+            From::Rounds => "rounds".to_owned(),
         }
     }
 
@@ -168,7 +173,7 @@ impl<'a> Lowering<'a> {
         }
         let bound =
             create_physical_expr(expr, input, self.state.execution_props(), &PhysicalPlanningContext::default())?;
-        arithmetic::checked(bound, input.as_arrow())
+        arithmetic::operators(bound, input.as_arrow())
     }
 
     fn exprs(&self, exprs: &[Expr], input: &DFSchema) -> Result<Vec<velib_operators::Expr>> {
@@ -223,9 +228,13 @@ fn check_names(plan: &LogicalPlan) -> Result<()> {
 
 fn unsupported(plan: &LogicalPlan) -> DataFusionError {
     let (what, word) = match plan {
-        LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "recursive"),
-        LogicalPlan::Unnest(_) => ("UNNEST", "unnest"),
-        LogicalPlan::Subquery(_) => ("LATERAL", "lateral"),
+        LogicalPlan::Subquery(_) => {
+            return refuse(
+                "LATERAL is not supported in a maintained view where it has no join",
+                "write it as a join; lists are taken apart in outputs, as in SELECT id, unnest(list) AS item FROM …",
+                "lateral",
+            );
+        }
         LogicalPlan::Sort(_) => ("this ORDER BY", "order"),
         other => return refuse(format!("{} is not supported", other.display()), "", ""),
     };
