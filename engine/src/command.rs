@@ -60,9 +60,11 @@ pub struct Spec {
 
 /// The ordered log, as one worker sees it.
 pub struct CommandLog {
-    input: Option<InputHandle<u64, CapacityContainerBuilder<Vec<Command>>>>,
+    /// Only worker 0 uses it. The others hold it, so that no process sees the end of the log before all have left.
+    input: InputHandle<u64, CapacityContainerBuilder<Vec<Command>>>,
     received: Rc<RefCell<VecDeque<Command>>>,
     sent: u64,
+    sends: bool,
 }
 
 impl CommandLog {
@@ -76,8 +78,7 @@ impl CommandLog {
                 input.for_each(|_, commands| queue.borrow_mut().extend(commands.drain(..)));
             });
         });
-        let input = (worker.index() == 0).then_some(input);
-        CommandLog { input, received, sent: 0 }
+        CommandLog { input, received, sent: 0, sends: worker.index() == 0 }
     }
 
     /// Appends a command, on worker 0.
@@ -85,11 +86,11 @@ impl CommandLog {
     /// # Panics
     /// On any other worker.
     pub fn push(&mut self, command: Command) {
-        let input = self.input.as_mut().expect("only worker 0 sends commands");
-        input.send(command);
+        assert!(self.sends, "only worker 0 sends commands");
+        self.input.send(command);
         self.sent += 1;
-        input.advance_to(self.sent);
-        input.flush();
+        self.input.advance_to(self.sent);
+        self.input.flush();
     }
 
     /// The next command that this worker has not seen.

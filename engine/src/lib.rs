@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod ending;
 pub mod lake;
 pub mod metrics;
 pub mod observe;

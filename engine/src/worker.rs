@@ -1,9 +1,7 @@
 //! One worker thread: it builds dataflows as commanded, takes in rows, and computes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Thread;
 use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
@@ -15,6 +13,7 @@ use velib_operators::output::Closed;
 use velib_operators::{Saved, Time, Told, Updates};
 
 use crate::command::{Command, CommandLog, JobId, Spec};
+use crate::ending::Ending;
 use crate::observe::dataflow::Dataflows;
 use crate::plan::Job;
 use crate::render;
@@ -71,10 +70,8 @@ pub struct Shared {
     pub bind: Box<Bind>,
     /// Rows enter through this process.
     pub feeds: bool,
-    /// The worker threads, to wake them.
-    pub threads: Mutex<Vec<Thread>>,
-    /// Set when a worker has failed: the others leave.
-    pub failed: AtomicBool,
+    /// How it ends.
+    pub ending: Arc<Ending>,
 }
 
 impl Shared {
@@ -96,13 +93,6 @@ impl Shared {
         });
         Arc::clone(entry)
     }
-
-    /// Wakes every worker of this process.
-    pub fn wake(&self) {
-        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            thread.unpark();
-        }
-    }
 }
 
 /// The inputs of a job on this worker.
@@ -116,7 +106,7 @@ struct Inputs {
     told: Option<InputHandle<Time, CapacityContainerBuilder<Vec<Told>>>>,
 }
 
-/// Runs until told to stop.
+/// Runs until told to stop and all workers have, or until the generation is given up.
 pub fn run(
     worker: &mut Worker,
     shared: &Shared,
@@ -127,7 +117,7 @@ pub fn run(
     let mut log = CommandLog::new(worker);
     let mut jobs: HashMap<JobId, Inputs> = HashMap::new();
     let mut turns = Turns::default();
-    'work: loop {
+    'work: while shared.ending.given_up().is_none() {
         while let Some(Ok(command)) = commands.as_mut().map(mpsc::Receiver::try_recv) {
             log.push(command);
         }
@@ -146,7 +136,10 @@ pub fn run(
                     observed.dropped(id);
                     shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 }
-                Command::Stop => break 'work,
+                Command::Stop => {
+                    shared.ending.stop();
+                    break 'work;
+                }
             }
         }
         while turns.has_room()
@@ -159,12 +152,19 @@ pub fn run(
         }
         let idle = !observed.have_run();
         turns.next(idle).into_iter().for_each(|item| take_in(&mut jobs, item));
-        if shared.failed.load(Ordering::Relaxed) {
-            panic!("another worker of this process failed");
-        }
         worker.step_or_park(Some(if turns.wait() { Duration::ZERO } else { PARK }));
         observed.publish();
     }
+    drop((jobs, log));
+    while worker.has_dataflows() && shared.ending.given_up().is_none() {
+        worker.step_or_park(Some(PARK));
+    }
+    leave(worker);
+}
+
+/// Lets go what has not come to its end, and never will.
+pub fn leave(worker: &mut Worker) {
+    worker.installed_dataflows().into_iter().for_each(|dataflow| worker.drop_dataflow(dataflow));
 }
 
 fn install(worker: &mut Worker, prepared: &Prepared, gather: usize, saves: bool, feeds: bool) -> Inputs {

@@ -1,14 +1,11 @@
 //! What the engine says while it works: lines for people on a terminal, JSON elsewhere, on standard error.
 //!
-//! `VELIB_LOG` chooses what is said (`debug`, `velib_engine::sink=trace,warn`). A panic is one line. When a
-//! process of the cluster dies, the network threads of the others panic within moments of each other, for
-//! each connection once: the first is told, the others only to those who asked for `debug`, as are traces
-//! where `RUST_BACKTRACE` is set.
+//! `VELIB_LOG` chooses what is said (`debug`, `velib_engine::sink=trace,warn`). A panic is one line; its trace, where
+//! `RUST_BACKTRACE` is set, and panics of threads that read and write connections of a generation that is over are
+//! only for those who asked for `debug`.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -17,9 +14,6 @@ use super::print::Stream;
 
 /// Says what is logged.
 pub const FILTER: &str = "VELIB_LOG";
-
-/// Threads of one generation that panic within this time do so for the same reason.
-const SAME_CAUSE: Duration = Duration::from_secs(2);
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -53,9 +47,6 @@ pub fn start(format: LogFormat, filter: &str) {
     std::panic::set_hook(Box::new(panicked));
 }
 
-/// The last panic of a thread of a generation.
-static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-
 fn panicked(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
@@ -63,14 +54,11 @@ fn panicked(info: &PanicHookInfo<'_>) {
     let message = message.lines().next().unwrap_or_default();
     let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_string();
     let place = info.location().map(|place| format!("{}:{}", file(place.file()), place.line())).unwrap_or_default();
-    let first = !(thread.starts_with("timely:") || thread == "generation") || {
-        // A poisoned lock would be our own panic: then everything is told.
-        let now = Instant::now();
-        LAST.lock().is_ok_and(|mut last| last.replace(now).is_none_or(|then| now - then > SAME_CAUSE))
-    };
-    match first {
-        true => tracing::error!(thread, place, "panicked: {message}"),
-        false => tracing::debug!(thread, place, "panicked: {message}"),
+    // They are let down by a connection that nobody depends on any more, which was reported.
+    let harmless = ["timely:recv-", "timely:send-", "generation"].iter().any(|name| thread.starts_with(name));
+    match harmless {
+        false => tracing::error!(thread, place, "panicked: {message}"),
+        true => tracing::debug!(thread, place, "panicked: {message}"),
     }
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {

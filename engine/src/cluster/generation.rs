@@ -1,12 +1,12 @@
 //! A generation: one set of processes in one order, computing together until one of them is gone.
 //!
-//! Timely stops whole when a peer dies. So a generation is something that ends: its threads report why,
-//! and the process forms the next one without leaving.
+//! Timely stops whole when a peer dies. So a generation is something that ends: its threads leave and report why
+//! ([`Ending`]), and the process forms the next one without leaving.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use timely::WorkerConfig;
@@ -16,8 +16,11 @@ use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use tokio::sync::{mpsc, watch};
 use velib_operators::{Time, Told, Updates};
 
+use super::link::Link;
 use super::queues::waiting;
+use super::wire::Wire;
 use crate::command::{Command, JobId, Spec};
+use crate::ending::Ending;
 use crate::plan::Job;
 use crate::worker::{self, Bind, Feed, Output, Prepared, Saves, Shared};
 
@@ -46,7 +49,7 @@ pub struct Generation {
     next: AtomicU64,
     ended: watch::Receiver<Option<String>>,
     /// To the other processes: closed when the generation is given up.
-    sockets: Vec<TcpStream>,
+    sockets: Arc<Vec<TcpStream>>,
 }
 
 impl Generation {
@@ -59,13 +62,13 @@ impl Generation {
         Self::start(vec![None], 0, workers, bind)
     }
 
-    /// `workers` threads that compute with those of the processes behind `sockets`: one socket a
+    /// `workers` threads that compute with those of the processes behind `wires`: one wire a
     /// process, none at this one's own index.
     ///
     /// # Errors
     /// If the threads cannot be started.
     pub fn start(
-        sockets: Vec<Option<TcpStream>>,
+        wires: Vec<Option<Wire>>,
         process: usize,
         workers: usize,
         bind: Box<Bind>,
@@ -76,54 +79,58 @@ impl Generation {
             jobs: Mutex::new(HashMap::new()),
             bind,
             feeds: process == 0,
-            threads: Mutex::new(vec![]),
-            failed: AtomicBool::new(false),
+            ending: Arc::new(Ending::default()),
         });
-        let held = sockets.iter().flatten().map(TcpStream::try_clone).collect::<Result<Vec<_>, _>>();
-        let held = held.map_err(|error| GenerationError::Start(error.to_string()))?;
+        let held = wires.iter().flatten().map(|wire| wire.socket().try_clone()).collect::<Result<Vec<_>, _>>();
+        let held: Arc<Vec<_>> = Arc::new(held.map_err(|error| GenerationError::Start(error.to_string()))?);
         let mut config = WorkerConfig::default();
         // Idle arrangements go on merging, so that what is no longer told apart is not kept apart.
         let idle = differential_dataflow::Config { idle_merge_effort: Some(1000) };
         differential_dataflow::configure(&mut config, &idle);
         let hooks = Hooks::default();
         let threads = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), None);
-        let (builders, guard): (Vec<_>, Box<dyn std::any::Any + Send>) = if sockets.len() > 1 {
-            let (builders, guard) = initialize_networking_from_sockets(threads, sockets, process, workers, hooks)
+        let (builders, connections): (Vec<_>, _) = if wires.len() > 1 {
+            let link = |(peer, wire): (_, Option<_>)| Some(Link::new(wire?, peer, Arc::clone(&shared.ending)));
+            let links = wires.into_iter().enumerate().map(link).collect();
+            let (builders, connections) = initialize_networking_from_sockets(threads, links, process, workers, hooks)
                 .map_err(|error| GenerationError::Start(error.to_string()))?;
-            (builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard))
+            (builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Some(connections))
         } else {
-            (threads.into_iter().map(AllocatorBuilder::Process).collect(), Box::new(()))
+            (threads.into_iter().map(AllocatorBuilder::Process).collect(), None)
         };
         let queues = Mutex::new((Some(command_queue), feed_queues.into_iter().map(Some).collect::<Vec<_>>()));
         let threads = Arc::clone(&shared);
-        let guards = timely::execute::execute_from(builders, guard, config, move |worker| {
+        // The connections are not timely's to end with the workers: some may be waiting for a peer.
+        let guards = timely::execute::execute_from(builders, Box::new(()), config, move |worker| {
             let local = worker.index() % workers;
             let (commands, feed) = {
                 let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
                 let commands = if worker.index() == 0 { queues.0.take() } else { None };
                 (commands, queues.1[local].take().expect("one queue a worker"))
             };
-            threads.threads.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
+            threads.ending.enter();
             let run = AssertUnwindSafe(|| worker::run(worker, &threads, commands, feed));
             if let Err(cause) = std::panic::catch_unwind(run) {
-                threads.failed.store(true, Ordering::Relaxed);
-                threads.wake();
-                std::panic::resume_unwind(cause);
+                threads.ending.give_up(|| format!("a worker panicked: {}", message(cause.as_ref())));
+                // What the panic left behind may panic again; then it stays until the thread is gone.
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| worker::leave(worker)));
             }
         })
         .map_err(GenerationError::Start)?;
         let (end, ended) = watch::channel(None);
+        let (ending, sockets) = (Arc::clone(&shared.ending), Arc::clone(&held));
         std::thread::Builder::new()
             .name("generation".into())
             .spawn(move || {
-                // Dropping what is left of a broken network may itself panic.
-                let joined = std::panic::catch_unwind(AssertUnwindSafe(|| guards.join()));
-                let reason = match joined {
-                    Ok(results) => results.into_iter().find_map(Result::err).unwrap_or_default(),
-                    Err(_) => "a peer is gone".to_string(),
-                };
+                guards.join();
+                if ending.given_up().is_some() {
+                    shut(&sockets);
+                }
+                ending.left();
+                // A peer that did not say goodbye makes a thread of timely panic that nobody depends on any more.
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(connections)));
                 // The last receiver may be gone with the process.
-                let _ = end.send(Some(reason));
+                let _ = end.send(Some(ending.given_up().unwrap_or_default().to_string()));
             })
             .map_err(|error| GenerationError::Start(error.to_string()))?;
         Ok(Generation { shared, commands, feeds, next: AtomicU64::new(1), ended, sockets: held })
@@ -178,17 +185,15 @@ impl Generation {
     /// Ends this process's part at once, whether the other processes still speak to it or not. Of no effect on one
     /// that has ended.
     pub fn abandon(&self) {
-        self.shared.failed.store(true, Ordering::Relaxed);
-        for socket in &self.sockets {
-            // A thread may be waiting for a peer that neither reads nor writes; the other end may be gone.
-            let _ = socket.shutdown(Shutdown::Both);
+        if self.ended.borrow().is_none() {
+            self.shared.ending.give_up(|| "it was left".to_string());
+            shut(&self.sockets);
         }
-        self.shared.wake();
     }
 
     async fn command(&self, command: Command) -> Result<(), GenerationError> {
         self.commands.send(command).await.map_err(|_| GenerationError::Ended)?;
-        self.shared.wake();
+        self.shared.ending.wake();
         Ok(())
     }
 
@@ -231,7 +236,7 @@ impl Generation {
 
     async fn send(&self, worker: usize, feed: Feed) -> Result<(), GenerationError> {
         self.feeds[worker].send(feed).await.map_err(|_| GenerationError::Ended)?;
-        self.shared.wake();
+        self.shared.ending.wake();
         Ok(())
     }
 
@@ -246,4 +251,18 @@ impl Generation {
         let reason = ended.wait_for(Option::is_some).await.map(|reason| reason.clone());
         reason.ok().flatten().unwrap_or_default()
     }
+}
+
+/// Ends connections, whether the other ends are alive or not: a thread may be waiting for a peer that neither reads
+/// nor writes.
+fn shut(sockets: &[TcpStream]) {
+    for socket in sockets {
+        // The other end may be gone.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+fn message(cause: &(dyn std::any::Any + Send)) -> &str {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 use ring::hmac;
 
 use super::port::Port;
+use super::tls::Tls;
+use super::wire::Wire;
 use crate::metrics;
 use crate::postgres::membership::{Decided, ProcessId};
 
@@ -70,12 +72,14 @@ pub struct Mesh {
     pub workers: usize,
     /// What all of them know.
     pub secret: String,
+    /// What they encrypt with, if they do.
+    pub tls: Option<Tls>,
 }
 
 impl Mesh {
     /// Connects all processes, for as long as [`FORM`], or until `stop`. One socket a process, none for this one.
     /// `None`: it was stopped, or somebody is missing.
-    pub fn form(&self, port: &Port, stop: &AtomicBool) -> Option<Vec<Option<TcpStream>>> {
+    pub fn form(&self, port: &Port, stop: &AtomicBool) -> Option<Vec<Option<Wire>>> {
         metrics::PROCESSES_EXPECTED.set(self.generation.members.len() as i64);
         if self.generation.members.len() <= 1 {
             metrics::PROCESSES_CONNECTED.set(1);
@@ -102,11 +106,11 @@ impl Mesh {
 
     fn connect(
         &self,
-        accepted: &mpsc::Receiver<(usize, TcpStream)>,
+        accepted: &mpsc::Receiver<(usize, Wire)>,
         stop: &AtomicBool,
         end: Instant,
-    ) -> Option<Vec<Option<TcpStream>>> {
-        let mut sockets: Vec<Option<TcpStream>> = self.generation.members.iter().map(|_| None).collect();
+    ) -> Option<Vec<Option<Wire>>> {
+        let mut sockets: Vec<Option<Wire>> = self.generation.members.iter().map(|_| None).collect();
         let mut reported = Instant::now();
         loop {
             let missing: Vec<usize> =
@@ -141,19 +145,24 @@ impl Mesh {
     }
 
     /// Connects to a process before this one.
-    fn reach(&self, peer: usize) -> std::io::Result<TcpStream> {
+    fn reach(&self, peer: usize) -> std::io::Result<Wire> {
         let address = self.address(peer).to_socket_addrs()?.next();
         let address = address.ok_or_else(|| std::io::Error::other("the name has no address"))?;
-        let mut socket = TcpStream::connect_timeout(&address, REACH)?;
+        let socket = TcpStream::connect_timeout(&address, REACH)?;
         limit(&socket)?;
+        let host = self.address(peer).rsplit_once(':').map_or("", |(host, _)| host);
+        let mut socket = match &self.tls {
+            Some(tls) => tls.connect(socket, host, Instant::now() + HELLO)?,
+            None => Wire::plain(socket),
+        };
         let mut theirs = [0; 32];
-        read_within(&mut socket, &mut theirs, HELLO)?;
+        socket.read_within(&mut theirs, HELLO)?;
         let (ours, words): ([u8; 32], _) = (rand::random(), self.words(self.index));
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
         let proof = hmac::sign(&key, &[&theirs[..], &ours, &words].concat());
         socket.write_all(&[&MAGIC[..], &ours, &words, proof.as_ref()].concat())?;
         let mut welcome = [0; 32];
-        read_within(&mut socket, &mut welcome, HELLO)?;
+        socket.read_within(&mut welcome, HELLO)?;
         hmac::verify(&key, &[&ours[..], &theirs, WELCOME, &self.words(peer)].concat(), &welcome)
             .map_err(|_| std::io::Error::other("it does not know the secret of the cluster, or is another process"))?;
         Ok(socket)
@@ -163,12 +172,16 @@ impl Mesh {
     ///
     /// # Errors
     /// It is a stranger, or does not say who it is in time.
-    pub fn hear(&self, mut socket: TcpStream) -> std::io::Result<(usize, TcpStream)> {
+    pub fn hear(&self, socket: TcpStream) -> std::io::Result<(usize, Wire)> {
         limit(&socket)?;
+        let mut socket = match &self.tls {
+            Some(tls) => tls.accept(socket, Instant::now() + HELLO)?,
+            None => Wire::plain(socket),
+        };
         let ours: [u8; 32] = rand::random();
         socket.write_all(&ours)?;
         let mut hello = [0; HELLO_BYTES];
-        read_within(&mut socket, &mut hello, HELLO)?;
+        socket.read_within(&mut hello, HELLO)?;
         let (magic, rest) = hello.split_at(8);
         let (theirs, rest) = rest.split_at(32);
         let (words, proof) = rest.split_at(WORDS);
@@ -198,9 +211,9 @@ impl Mesh {
     /// Tells everybody that this process is complete, and hears it of everybody.
     fn agree(
         &self,
-        mut sockets: Vec<Option<TcpStream>>,
+        mut sockets: Vec<Option<Wire>>,
         stop: &AtomicBool,
-    ) -> Result<Vec<Option<TcpStream>>, (usize, std::io::Error)> {
+    ) -> Result<Vec<Option<Wire>>, (usize, std::io::Error)> {
         for (peer, socket) in sockets.iter_mut().enumerate() {
             let Some(socket) = socket else { continue };
             socket.write_all(&[READY_BYTE]).map_err(|error| (peer, error))?;
@@ -210,6 +223,7 @@ impl Mesh {
             let Some(socket) = socket else { continue };
             let heard = (|| {
                 let ready = await_byte(socket, stop, end)?;
+                let socket = socket.socket();
                 socket.set_read_timeout(None)?;
                 socket.set_write_timeout(None)?;
                 socket.set_nodelay(true)?;
@@ -225,10 +239,10 @@ impl Mesh {
 }
 
 /// Waits for one byte until `end`, or until `stop`.
-fn await_byte(socket: &mut TcpStream, stop: &AtomicBool, end: Instant) -> std::io::Result<u8> {
+fn await_byte(socket: &mut Wire, stop: &AtomicBool, end: Instant) -> std::io::Result<u8> {
     let mut byte = [0];
     loop {
-        socket.set_read_timeout(Some(RETRY))?;
+        socket.socket().set_read_timeout(Some(RETRY))?;
         match socket.read(&mut byte) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(_) => return Ok(byte[0]),
@@ -256,30 +270,13 @@ fn notice_silence(socket: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads all of `buffer` within `limit`, however slowly it trickles in.
-fn read_within(socket: &mut TcpStream, buffer: &mut [u8], limit: Duration) -> std::io::Result<()> {
-    let end = Instant::now() + limit;
-    let mut filled = 0;
-    while filled < buffer.len() {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
-        match socket.read(&mut buffer[filled..])? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            read => filled += read,
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
     use std::sync::Arc;
 
     use super::*;
+    use crate::cluster::tls::tests::Authority;
 
     /// A port for each of so many processes, and the generation of all.
     fn cluster(count: usize) -> (Vec<Port>, Decided) {
@@ -290,7 +287,7 @@ mod tests {
     }
 
     fn mesh(generation: &Decided, index: usize, secret: &str) -> Mesh {
-        Mesh { generation: generation.clone(), index, workers: 2, secret: secret.to_string() }
+        Mesh { generation: generation.clone(), index, workers: 2, secret: secret.to_string(), tls: None }
     }
 
     #[test]
@@ -403,5 +400,70 @@ mod tests {
         let (one, other) = (ProcessId::from_bytes([1; 16]), ProcessId::from_bytes([2; 16]));
         assert_eq!(proof("s", one), proof("s", one));
         assert!(proof("s", one) != proof("s", other) && proof("s", one) != proof("t", one));
+    }
+
+    #[test]
+    fn only_certificates_of_the_authority_and_for_the_name_do() {
+        let (ports, generation) = cluster(2);
+        let (authority, other) = (Authority::new(), Authority::new());
+        let encrypted = |index: usize, tls: Tls| Mesh { tls: Some(tls), ..mesh(&generation, index, "s") };
+        let stop = Arc::new(AtomicBool::new(false));
+        let form = |port: Port, mesh: Mesh| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || mesh.form(&port, &stop))
+        };
+        let mut ports = ports.into_iter();
+        let first = form(ports.next().unwrap(), encrypted(0, authority.tls("127.0.0.1")));
+        std::thread::sleep(Duration::from_millis(200));
+        let said = |mesh: &Mesh| match mesh.reach(0).err() {
+            Some(error) => error.to_string(),
+            // In TLS 1.3 whoever connects hears only afterwards that its certificate does not do.
+            None => "reached".to_string(),
+        };
+        assert_ne!(said(&mesh(&generation, 1, "s")), "reached");
+        let error = said(&encrypted(1, other.tls("127.0.0.1")));
+        assert!(error.contains("invalid peer certificate"), "{error}");
+        // It trusts the authority of the others, and shows them a certificate of its own.
+        let [certificate, key, _] = other.files("127.0.0.1");
+        let [_, _, root] = authority.files("127.0.0.1");
+        let foreign = Tls::load(&certificate, &key, &root).unwrap().unwrap();
+        let error = said(&encrypted(1, foreign));
+        assert!(error.contains("alert") || error.contains("reset") || error.contains("closed"), "{error}");
+        let second = form(ports.next().unwrap(), encrypted(1, authority.tls("127.0.0.1")));
+        let mut wires = [first, second].map(|thread| thread.join().unwrap().unwrap());
+        let [one, two] = [wires[0][1].take().unwrap(), wires[1][0].take().unwrap()];
+        // Both write more than fits on the way before either reads.
+        let send = |wire: Wire, byte: u8| {
+            let mut reads = wire.try_clone().unwrap();
+            let mut writes = wire;
+            let writing = std::thread::spawn(move || {
+                writes.write_all(&vec![byte; 30_000_000]).unwrap();
+                writes.shutdown(std::net::Shutdown::Write).unwrap();
+            });
+            let reading = std::thread::spawn(move || {
+                let mut read = vec![];
+                reads.read_to_end(&mut read).unwrap();
+                (read.len(), read.into_iter().max().unwrap())
+            });
+            (writing, reading)
+        };
+        for ((writing, reading), theirs) in [send(one, 1), send(two, 2)].into_iter().zip([2, 1]) {
+            writing.join().unwrap();
+            assert_eq!(reading.join().unwrap(), (30_000_000, theirs));
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_another_name_is_refused() {
+        let (authority, listener) = (Authority::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (elsewhere, here) = (authority.tls("velib-1.velib"), authority.tls("127.0.0.1"));
+        let address = listener.local_addr().unwrap();
+        let end = Instant::now() + HELLO;
+        std::thread::scope(|scope| {
+            let hears = scope.spawn(|| elsewhere.accept(listener.accept().unwrap().0, end).map(drop));
+            let error = here.connect(TcpStream::connect(address).unwrap(), "127.0.0.1", end).err().unwrap();
+            assert!(error.to_string().contains("certificate"), "{error}");
+            assert!(hears.join().unwrap().is_err());
+        });
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 #[cfg(doc)]
 use super::mesh::HELLO;
 use super::mesh::Mesh;
+use super::wire::Wire;
 
 /// Connections that are being listened to at one time.
 const STRANGERS: usize = 32;
@@ -41,7 +42,7 @@ impl PortError {
 }
 
 /// The mesh that is being formed, and where those go who belong to it.
-type Expected = (Mesh, mpsc::Sender<(usize, TcpStream)>);
+type Expected = (Mesh, mpsc::Sender<(usize, Wire)>);
 
 #[derive(Default)]
 struct Shared {
@@ -81,7 +82,7 @@ impl Port {
     }
 
     /// Hears who comes from now on; those that are of `mesh` are sent to `send`.
-    pub fn expect(&self, mesh: Mesh, send: mpsc::Sender<(usize, TcpStream)>) -> Expecting {
+    pub fn expect(&self, mesh: Mesh, send: mpsc::Sender<(usize, Wire)>) -> Expecting {
         *self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some((mesh, send));
         Expecting(Arc::clone(&self.shared))
     }

@@ -14,6 +14,7 @@ use super::leader::Leader;
 use super::membership::{Membership, Settings as MembershipSettings};
 use super::mesh::{Mesh, proof};
 use super::port::Port;
+use super::tls::Tls;
 use crate::catalog;
 use crate::config::Settings;
 use crate::lake::Lake;
@@ -39,6 +40,7 @@ struct Process {
     settings: Settings,
     workers: usize,
     secret: String,
+    tls: Option<Tls>,
     url: String,
     context: Context,
     lake: Option<Lake>,
@@ -58,6 +60,7 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
     let (host, url, secret) = (whoami::hostname().unwrap_or_default(), settings.database_url()?, settings.secret()?);
     let workers = settings.cluster.workers.max(1);
     let (lake, retention) = (settings.lake.open()?, settings.lake.retention()?);
+    let tls = settings.cluster.tls()?;
     let context = Context {
         http: build_client()?,
         wall_clock_ms: {
@@ -74,7 +77,7 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
     let port = Arc::new(Port::open(&settings.cluster.listen)?);
     let api = advertised(&settings.api.advertise, listening, &host);
     let mesh = advertised(&settings.cluster.advertise, port.address(), &host);
-    warn_of_exposure(listening, port.address(), &secret);
+    warn_of_exposure(listening, port.address(), &secret, tls.is_some());
     tracing::info!(api, mesh, workers, process = %me, "started");
     let mut stopping = stop.clone();
     let store = tokio::select! {
@@ -95,8 +98,21 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Result<()> 
         secret: secret.clone(),
     };
     let membership = Membership::start(membership, Arc::clone(&shared))?;
-    let process =
-        Process { settings, workers, secret, url, context, lake, retention, port, store, shared, membership, stop };
+    let process = Process {
+        settings,
+        workers,
+        secret,
+        tls,
+        url,
+        context,
+        lake,
+        retention,
+        port,
+        store,
+        shared,
+        membership,
+        stop,
+    };
     let ended = process.generations().await;
     process.membership.leave().await;
     ended
@@ -130,7 +146,8 @@ impl Process {
 
     /// None: not all of its processes have come, there is a newer one, or this process is to stop.
     async fn form(&self, decided: &Decided, index: usize) -> Result<Option<Arc<Generation>>> {
-        let mesh = Mesh { generation: decided.clone(), index, workers: self.workers, secret: self.secret.clone() };
+        let (secret, tls) = (self.secret.clone(), self.tls.clone());
+        let mesh = Mesh { generation: decided.clone(), index, workers: self.workers, secret, tls };
         let (halt, port) = (Arc::new(AtomicBool::new(false)), Arc::clone(&self.port));
         let halted = Arc::clone(&halt);
         let mut forming = tokio::task::spawn_blocking(move || mesh.form(&port, &halted));
@@ -226,12 +243,14 @@ impl Process {
 }
 
 /// Says what stands open to others than this machine.
-fn warn_of_exposure(api: std::net::SocketAddr, mesh: std::net::SocketAddr, secret: &str) {
+fn warn_of_exposure(api: std::net::SocketAddr, mesh: std::net::SocketAddr, secret: &str, encrypted: bool) {
     if !api.ip().is_loopback() {
         tracing::warn!(%api, "the API has no login: whoever reaches it may run jobs, which read files and addresses");
     }
-    if !mesh.ip().is_loopback() && secret.is_empty() {
-        tracing::info!("the processes share no secret (cluster.secret): whoever reaches their ports may join them");
+    if !mesh.ip().is_loopback() && secret.is_empty() && !encrypted {
+        tracing::info!(
+            "the processes share no secret (cluster.secret) and no authority (cluster.tls_…): whoever reaches their ports may join them"
+        );
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::cluster::checkpoints;
+use crate::cluster::tls::{Tls, TlsError};
 use crate::lake;
 use crate::source::duration;
 use crate::timeline;
@@ -52,6 +53,9 @@ pub struct Cluster {
     pub workers: usize,
     pub secret: String,
     pub secret_file: PathBuf,
+    pub tls_certificate_file: PathBuf,
+    pub tls_key_file: PathBuf,
+    pub tls_authority_file: PathBuf,
 }
 
 /// `[api]`
@@ -210,6 +214,14 @@ impl Cluster {
     /// After which a process is taken for gone: two beats at least.
     pub fn silence(&self) -> Duration {
         Duration::from_millis(self.silence_ms).max(2 * self.heartbeat())
+    }
+
+    /// What the processes encrypt with, if they do.
+    ///
+    /// # Errors
+    /// Files that cannot be read, are something else, or do not fit together.
+    pub fn tls(&self) -> Result<Option<Tls>, TlsError> {
+        Tls::load(&self.tls_certificate_file, &self.tls_key_file, &self.tls_authority_file)
     }
 }
 

@@ -55,6 +55,7 @@ fn is_time(job: &Job, node: &Node, at: usize) -> bool {
         Node::Get(get) => match get.from {
             From::Input(index) => job.inputs[index].time_column == Some(get.columns[at]),
             From::View(index) => is_time(job, &job.views[index].plan, get.columns[at]),
+            From::Rounds => false,
         },
         Node::Map(map) => match &map.outputs {
             Some(outputs) => column(&outputs[at]).is_some_and(|at| is_time(job, &map.input, at)),
