@@ -93,17 +93,18 @@ async fn ended(generation: &Generation) -> String {
     tokio::time::timeout(PATIENCE, generation.ended()).await.expect("a generation that ends")
 }
 
-/// Feeds rows as fast as they go in, until the generation is over.
-async fn feed(generation: Arc<Generation>) -> Time {
+/// Feeds rows of so many times as fast as they go in, until the generation is over.
+async fn feed(generation: Arc<Generation>, times: Time) -> Time {
     let spec = Spec { name: "pairs".to_owned(), ..Spec::default() };
     let Ok(id) = generation.install(Arc::new(job()), spec, Box::new(drop), None).await else { return 0 };
-    for time in 1.. {
+    for time in 1..=times {
         let fed = generation.feed(id, 0, updates(time)).await;
         if fed.is_err() || generation.advance(id, time + 1).await.is_err() {
             return time;
         }
     }
-    unreachable!()
+    generation.ended().await;
+    times
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +114,7 @@ async fn a_connection_that_is_cut_ends_both_parts_and_nothing_else() {
     let mut fed = 0;
     for round in 0..ROUNDS {
         let ([first, second], cut) = pair(true);
-        let feeding = tokio::spawn(feed(Arc::clone(&first)));
+        let feeding = tokio::spawn(feed(Arc::clone(&first), Time::MAX));
         tokio::time::sleep(Duration::from_millis(round * 7 % 150)).await;
         cut.shutdown(if round % 2 == 0 { Shutdown::Both } else { Shutdown::Write }).unwrap();
         for (generation, peer) in [(&first, 1), (&second, 0)] {
@@ -131,7 +132,7 @@ async fn a_worker_that_panics_ends_both_parts_and_nothing_else() {
     let _one = ONE.lock().unwrap();
     count_panics();
     let ([first, second], _cut) = pair(false);
-    let feeding = tokio::spawn(feed(Arc::clone(&first)));
+    let feeding = tokio::spawn(feed(Arc::clone(&first), Time::MAX));
     let reason = ended(&second).await;
     assert!(reason.contains("a worker panicked") && reason.contains("nobody knows it"), "{reason}");
     let reason = ended(&first).await;
@@ -146,7 +147,8 @@ async fn processes_that_are_told_to_stop_end_without_a_reason() {
     count_panics();
     for _ in 0..10 {
         let ([first, second], _cut) = pair(true);
-        let feeding = tokio::spawn(feed(Arc::clone(&first)));
+        // What has entered is computed before they end.
+        let feeding = tokio::spawn(feed(Arc::clone(&first), 3));
         tokio::time::sleep(Duration::from_millis(30)).await;
         first.stop().await.unwrap();
         assert_eq!((ended(&first).await, ended(&second).await), (String::new(), String::new()));
