@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
+use tokio::sync::Mutex;
 use velib_engine::cluster::generation::Generation;
 use velib_engine::cluster::wire::Wire;
 use velib_engine::command::Spec;
@@ -32,7 +33,7 @@ SELECT a.key, sum(a.value + b.value) AS sum FROM rows a JOIN rows b ON a.key = b
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 /// Panics of all workers are counted: one test at a time.
-static ONE: Mutex<()> = Mutex::new(());
+static ONE: Mutex<()> = Mutex::const_new(());
 
 fn count_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -109,7 +110,7 @@ async fn feed(generation: Arc<Generation>, times: Time) -> Time {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_cut_ends_both_parts_and_nothing_else() {
-    let _one = ONE.lock().unwrap();
+    let _one = ONE.lock().await;
     count_panics();
     let mut fed = 0;
     for round in 0..ROUNDS {
@@ -129,7 +130,7 @@ async fn a_connection_that_is_cut_ends_both_parts_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_panics_ends_both_parts_and_nothing_else() {
-    let _one = ONE.lock().unwrap();
+    let _one = ONE.lock().await;
     count_panics();
     let ([first, second], _cut) = pair(false);
     let feeding = tokio::spawn(feed(Arc::clone(&first), Time::MAX));
@@ -143,7 +144,7 @@ async fn a_worker_that_panics_ends_both_parts_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_are_told_to_stop_end_without_a_reason() {
-    let _one = ONE.lock().unwrap();
+    let _one = ONE.lock().await;
     count_panics();
     for _ in 0..10 {
         let ([first, second], _cut) = pair(true);
