@@ -253,6 +253,19 @@ impl VisitorMut for Spelling {
         first_rows(query)
     }
 
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<Self::Break> {
+        if let ast::TableFactor::Table { sample: Some(_), .. } | ast::TableFactor::Derived { sample: Some(_), .. } =
+            factor
+        {
+            return ControlFlow::Break(refuse(
+                "TABLESAMPLE is not supported: a sample is another one each time",
+                "filter by a column, which takes the same rows each time: WHERE id % 10 = 0",
+                "tablesample",
+            ));
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Self::Break> {
         if matches!(expr, ast::Expr::IsDistinctFrom(..) | ast::Expr::IsNotDistinctFrom(..)) {
             return bind_distinct(expr);
