@@ -108,11 +108,12 @@ impl Watch {
             rows: 0,
         };
         if watch.clock.is_some() {
+            // Before the frontiers: what comes between the two looks is then counted to the first line, not to none.
+            watch.changed().await;
             for (job, as_of, _) in watch.frontiers().await? {
                 watch.as_of.insert(job, as_of);
             }
             watch.alarms = watch.alarms_now().await?;
-            watch.changed().await;
         }
         Ok(watch)
     }
